@@ -1,0 +1,42 @@
+"""Shapes as types.
+
+The letters: b images in a batch, c channels, h height, w width (pixels), n samples, d features.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if sys.version_info >= (3, 11):
+    from enum import StrEnum
+else:
+    from enum import Enum
+
+    class StrEnum(str, Enum):
+        """`enum.StrEnum` for Python 3.10."""
+
+        __str__ = str.__str__
+
+
+__all__ = ["Denoiser", "Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum"]
+
+Images: TypeAlias = Float[Tensor, "b c h w"]
+LogSnr: TypeAlias = Float[Tensor, " b"]
+PerImage: TypeAlias = Float[Tensor, " b"]
+#: Times or noise levels of any shape.
+Scalars: TypeAlias = Float[Tensor, "..."]
+Labels: TypeAlias = Int[Tensor, " b"]
+Size: TypeAlias = tuple[int, int]
+
+#: z [b c h w], λ [b] -> x̂ [b c h w]
+Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What snrise trains: z, λ and labels -> a prediction of z's shape. It knows tensors, not diffusion."""
+
+    def __call__(self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /) -> Tensor: ...

@@ -1,0 +1,50 @@
+"""Self-attention over the pixels of a feature map, with positions that need no table."""
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)  # a cached inference tensor could not be used in training
+def axial_angles(height: int, width: int, head: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of axial rotary positions, each [h·w, head/2]: half of the pairs turn with the row, half with the column.
+
+    Frequencies are geometric from π to π/100 radians a cell, so they do not depend on the image's size.
+    Su et al. 2021 (RoPE); two axes as in Crowson et al. 2024, sec. 3.
+    """
+    pairs = head // 4
+    frequencies = torch.pi * 10.0 ** (-2 * torch.arange(pairs, device=device, dtype=torch.float32) / max(pairs, 1))
+    rows = torch.arange(height, device=device)[:, None, None] * frequencies
+    columns = torch.arange(width, device=device)[None, :, None] * frequencies
+    angles = torch.cat([rows.expand(height, width, pairs), columns.expand(height, width, pairs)], dim=-1)
+    angles = angles.reshape(height * width, 2 * pairs)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (x[i], x[i + head/2]) by their angles: [b heads n head] -> the same."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Queries, keys and values [b n 3c] over an h×w grid -> [b n c]: qk-norm, axial rotary positions, softmax."""
+
+    def __init__(self, channels: int, head: int) -> None:
+        super().__init__()
+        self.heads, self.head = channels // head, head
+        self.query_scale = nn.Parameter(torch.ones(head))
+        self.key_scale = nn.Parameter(torch.ones(head))
+
+    def forward(self, qkv: Tensor, size: tuple[int, int]) -> Tensor:
+        b, n, _ = qkv.shape
+        q, k, v = qkv.view(b, n, 3, self.heads, self.head).permute(2, 0, 3, 1, 4)
+        cos, sin = axial_angles(*size, self.head, qkv.device)
+        q = rotate(F.rms_norm(q, (self.head,), self.query_scale.to(q.dtype)), cos, sin)
+        k = rotate(F.rms_norm(k, (self.head,), self.key_scale.to(k.dtype)), cos, sin)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return out.transpose(1, 2).reshape(b, n, self.heads * self.head)

@@ -1,0 +1,132 @@
+"""The blocks: convolution, transformer, and the steps between two resolutions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snrise.networks.attention import Attention
+
+
+def zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """Start at zero, so that a residual branch begins as nothing."""
+    nn.init.zeros_(module.weight)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+class Film(nn.Module):
+    """A conditioning vector -> x·(1 + scale) + shift, per channel. Starts as the identity."""
+
+    def __init__(self, embedding: int, channels: int) -> None:
+        super().__init__()
+        self.project = zero(nn.Linear(embedding, 2 * channels))
+
+    def forward(self, emb: Tensor) -> tuple[Tensor, Tensor]:
+        scale, shift = self.project(emb).chunk(2, dim=1)
+        return 1 + scale, shift
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with groups of 16 channels or more, at most 32 groups."""
+    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= min(16, channels))
+    return nn.GroupNorm(groups, channels)
+
+
+class ConvBlock(nn.Module):
+    """GN–swish–conv3, GN·(1+scale)+shift–swish–dropout–conv3 (zero), added to the input: [b c h w] -> the same.
+
+    Hoogeboom et al. 2023, app. B.
+    """
+
+    def __init__(self, channels: int, embedding: int, dropout: float, head: int | None = None) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = zero(nn.Conv2d(channels, channels, 3, padding=1))
+        self.film = Film(embedding, channels)
+        self.dropout = nn.Dropout(dropout)
+        self.attention = None if head is None else ConvAttention(channels, head)
+
+    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+        scale, shift = self.film(emb)
+        r = self.norm2(self.conv1(F.silu(self.norm1(h))))
+        r = torch.addcmul(shift[:, :, None, None], r, scale[:, :, None, None])
+        h = h + self.conv2(self.dropout(F.silu(r)))
+        return h if self.attention is None else self.attention(h)
+
+
+class ConvAttention(nn.Module):
+    """Self-attention of a conv level, added to the input: [b c h w] -> the same."""
+
+    def __init__(self, channels: int, head: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.attention = Attention(channels, head)
+        self.out = zero(nn.Linear(channels, channels))
+
+    def forward(self, h: Tensor) -> Tensor:
+        tokens = to_tokens(self.norm(h))
+        size = (h.shape[2], h.shape[3])
+        return h + from_tokens(self.out(self.attention(self.qkv(tokens), size)), size)
+
+
+class TransformerBlock(nn.Module):
+    """Attention and MLP side by side behind one norm and one FiLM, added to the input: tokens [b n c] -> the same.
+
+    One matrix product in and one out: the parallel block of Dehghani et al. 2023 with the conditioning of
+    Hoogeboom et al. 2024.
+    """
+
+    def __init__(self, channels: int, embedding: int, dropout: float, head: int, expansion: int = 4) -> None:
+        super().__init__()
+        self.split = [3 * channels, expansion * channels]
+        self.film = Film(embedding, channels)
+        self.enter = nn.Linear(channels, sum(self.split))
+        self.attention = Attention(channels, head)
+        self.dropout = nn.Dropout(dropout)
+        self.leave = zero(nn.Linear(channels + expansion * channels, channels))
+
+    def forward(self, h: Tensor, emb: Tensor, size: tuple[int, int]) -> Tensor:
+        scale, shift = self.film(emb)
+        r = F.layer_norm(h, h.shape[-1:])
+        r = torch.addcmul(shift[:, None], r, scale[:, None])
+        qkv, hidden = self.enter(r).split(self.split, dim=-1)
+        hidden = F.gelu(hidden, approximate="tanh")
+        r = torch.cat([self.attention(qkv, size), hidden], dim=-1)
+        out: Tensor = h + self.leave(self.dropout(r))
+        return out
+
+
+class Down(nn.Module):
+    """Halve the side: 2×2 average, then a 1×1 convolution to the next width."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, out, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = self.project(F.avg_pool2d(h, 2))
+        return out
+
+
+class Up(nn.Module):
+    """Double the side: a 1×1 convolution to the width above (while it is still cheap), then nearest neighbours."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, out, 1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.interpolate(self.project(h), scale_factor=2.0, mode="nearest")
+
+
+def to_tokens(h: Tensor) -> Tensor:
+    """[b c h w] -> [b h·w c]; no copy where the memory is channels-last."""
+    return h.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def from_tokens(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """[b h·w c] -> [b c h w], channels-last in memory."""
+    return tokens.view(len(tokens), *size, -1).permute(0, 3, 1, 2)

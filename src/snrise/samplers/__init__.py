@@ -1,0 +1,56 @@
+"""Samplers: `sampler(denoise, z, logsnrs, generator=None)` yields z at each λ of the grid, from noise to image.
+
+>>> import torch
+>>> from snrise.denoisers import gaussian
+>>> from snrise.schedules import Cosine
+>>> denoise = gaussian(torch.tensor(0.5), torch.tensor(0.0))
+>>> grid = uniform_time(Cosine(), steps=10)
+>>> z = start((1, 3, 8, 8), grid[0], generators(seed=0, first=0, count=1))
+>>> last(Ddim()(denoise, z, grid)).mean().item()
+0.4999...
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from snrise._errors import invalid
+from snrise._typing import Denoiser, Images, Scalars
+from snrise.process import VP, Process
+from snrise.samplers.ancestral import Ancestral, Ddim
+from snrise.samplers.grids import uniform_time
+from snrise.samplers.noise import Generators, generators, normal_like
+
+__all__ = [
+    "SAMPLERS", "Ancestral", "Ddim", "Generators", "Sampler", "generators", "last", "normal_like", "start", "uniform_time",
+]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A way down the grid: yields the state z at each λ."""
+
+    def __call__(
+        self, denoise: Denoiser, z: Images, logsnrs: Scalars, generator: Generators = None
+    ) -> Iterator[Images]: ...
+
+
+def last(states: Iterator[Images]) -> Images:
+    """Drain a sampler and return its last state; one state is held at a time."""
+    end = deque(states, maxlen=1)
+    if not end:
+        raise invalid("samplers.last", "an iterator that yields nothing", "a sampler's states")
+    return end[0]
+
+
+def start(shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generators, process: Process = VP) -> Images:
+    """σ(λ)·noise [b c h w] in float32: where sampling begins, λ being the grid's first."""
+    _, sigma = process.alpha_sigma(logsnr.double())
+    return sigma.float() * normal_like(torch.empty(shape), generator)
+
+
+#: Every sampler by the name that a config gives it.
+SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": Ddim}

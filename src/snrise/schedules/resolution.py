@@ -1,0 +1,52 @@
+"""The one idea: a schedule follows the resolution."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from snrise._errors import invalid, require
+from snrise._typing import Size, StrEnum
+from snrise.schedules.base import Schedule
+from snrise.schedules.formulas import Cosine, UniformLogSnr, UniformPower
+from snrise.schedules.wrappers import Shifted
+
+
+class Ends(StrEnum):
+    """What a shift does to a schedule's limits: they move with it, or they stay and only what lies between is shifted."""
+
+    MOVE = "move"
+    STAY = "stay"
+
+
+def shift_factor(image: Size, reference: Size = (64, 64)) -> float:
+    """s = √(HW / H₀W₀), also for images that are not square; Su 2024, §10.3.
+
+    >>> shift_factor((256, 1024))
+    8.0
+    """
+    for name, size in (("image", image), ("reference", reference)):
+        require(len(size) == 2 and min(size) >= 1, f"shift_factor.{name}", size, "(height, width), both 1 or more")
+    return math.sqrt(image[0] * image[1] / (reference[0] * reference[1]))
+
+
+def for_resolution(
+    base: Schedule, image: Size, reference: Size = (64, 64), *, ends: Ends | str = Ends.MOVE
+) -> Shifted:
+    """The schedule for images of one size that has, pooled to the reference size, the SNR of `base` there.
+
+    With `ends="stay"` the base's own limits are un-shifted first, so that the result ends at them.
+    """
+    factor = shift_factor(image, reference)
+    if Ends(ends) is Ends.STAY:
+        base = _with_moved_limits(base, 2 * math.log(factor))
+    return Shifted(base=base, factor=factor)
+
+
+def _with_moved_limits(base: Schedule, by: float) -> Schedule:
+    if not isinstance(base, Cosine | UniformLogSnr | UniformPower):
+        allowed = "a schedule with limits of its own: Cosine, UniformLogSnr, UniformPower"
+        raise invalid("for_resolution.base", type(base).__name__, f"with ends='stay', {allowed}", "use ends='move'")
+    limits: dict[str, Any] = {
+        name: None if getattr(base, name) is None else getattr(base, name) + by for name in ("logsnr_min", "logsnr_max")
+    }
+    return replace(base, **limits)
