@@ -206,6 +206,8 @@ def test_refused_images_are_named(broken):
         read_image(broken, index, Preprocess((8, 8), upscale=False))
     with pytest.raises(SnriseError, match=r"small\.png: got '3 high × 3 wide = 9 pixels'; allowed: at most 8"):
         read_image(broken, index, Preprocess((2, 2), max_pixels=8))
+    with pytest.raises(SnriseError, match="at most 8"):  # and not that it is cut: it is refused before decoding
+        read_image(broken, broken.files.index("cut.png"), Preprocess((2, 2), max_pixels=8))
 
 
 def test_an_unreadable_file_stops_the_stream_by_name(broken):

@@ -61,8 +61,11 @@ def test_crop_of_odd_margins_is_symmetric():
     assert_close(pixels, mirrored.flip(-1), rtol=0, atol=1)
 
 
-def test_pad_keeps_all_and_fills_with_the_background():
-    pixels = Preprocess((30, 30), fit=Fit.PAD, background="#0000ff")(Image.new("RGB", (60, 20), "red"))
+@pytest.mark.parametrize("upright", [False, True])
+def test_pad_keeps_all_and_fills_with_the_background(upright):
+    image = Image.new("RGB", (20, 60) if upright else (60, 20), "red")
+    pixels = Preprocess((30, 30), fit=Fit.PAD, background="#0000ff")(image)
+    pixels = pixels.mT if upright else pixels
     red = pixels[0] == 255
     assert red[10:20].all()
     assert red.sum() == 300
@@ -119,9 +122,10 @@ def test_exif_orientation(form, orientation):
     assert_close(pixels, torch.from_numpy(np.array(upright)).permute(2, 0, 1).float(), rtol=0, atol=16)
 
 
-def test_broken_exif_is_no_orientation():
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_broken_exif_is_no_orientation(form):
     data = io.BytesIO()
-    picture(8, 8).save(data, "JPEG", exif=b"Exif\0\0garbage")
+    picture(8, 8).save(data, form, exif=b"Exif\0\0garbage")
     assert Preprocess((8, 8))(open_image(data.getvalue())).shape == (3, 8, 8)
 
 

@@ -119,7 +119,7 @@ def test_folder_labels_are_its_first_folders(pets):
 
 def test_folder_labels_from_csv(pets):
     table = pets / "labels.csv"
-    table.write_text("\ufeffid,class,file\n1,b,dog/b.png\n2, a ,./cat/z.jpg\n3,b,cat/deep/er/a.PNG\n", encoding="utf-8")
+    table.write_text("\ufeffclass,id,file\nb,1,dog/b.png\n a ,2,./cat/z.jpg\nb,3,cat/deep/er/a.PNG\n", encoding="utf-8")
     source = ImageFolder(pets, table)
     assert source.classes == ("a", "b")
     assert source.labels == (1, 0, 1)

@@ -13,7 +13,7 @@ def to_float(pixels: UInt8[Tensor, "..."]) -> Float32[Tensor, "..."]:
     >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([-1.0000, -0.6000,  1.0000])
     """
-    return pixels.to(torch.float32) / 127.5 - 1.0
+    return pixels.to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def to_uint8(images: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:

@@ -77,8 +77,8 @@ class Preprocess:
         colour = _colour(self.background)
         rgb = to_rgb(_upright(image), colour, name)
         self._check_upscale(rgb, name)
-        pixels = torch.from_numpy(np.array(self._fitted(rgb, colour)))
-        return pixels.permute(2, 0, 1).contiguous()
+        pixels = np.asarray(self._fitted(rgb, colour)).transpose(2, 0, 1)
+        return torch.from_numpy(np.array(pixels, order="C"))
 
     def check(self, image: Image.Image, name: str = "image") -> None:
         """Refuse an image of more than `max_pixels`, by its header alone.

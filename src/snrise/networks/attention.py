@@ -10,7 +10,7 @@ from torch.nn import functional as F
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # a cached inference tensor could not be used in training
 def axial_angles(height: int, width: int, head: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of axial rotary positions, each [h·w, head/2]: half of the pairs turn with the row, half with the column.
+    """cos and sin of axial rotary positions, each [h·w, head/2]: half the pairs turn by the row.
 
     Frequencies are geometric from π to π/100 radians a cell, so they do not depend on the image's size.
     Su et al. 2021 (RoPE); two axes as in Crowson et al. 2024, sec. 3.
@@ -31,6 +31,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention, [b heads n head] each.
+
+    On a CPU, small maps are faster as plain matrix products: with 64 tokens of bfloat16, 1.5 ms instead of 2 forward
+    and 3.6 instead of 16 backward, for a batch of 32 with 8 heads of 32.
+    """
+    if q.device.type != "cpu" or q.shape[2] > 128:
+        return F.scaled_dot_product_attention(q, k, v)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ v
+
+
 class Attention(nn.Module):
     """Queries, keys and values [b n 3c] over an h×w grid -> [b n c]: qk-norm, axial rotary positions, softmax."""
 
@@ -46,5 +58,5 @@ class Attention(nn.Module):
         cos, sin = axial_angles(*size, self.head, qkv.device)
         q = rotate(F.rms_norm(q, (self.head,), self.query_scale.to(q.dtype)), cos, sin)
         k = rotate(F.rms_norm(k, (self.head,), self.key_scale.to(k.dtype)), cos, sin)
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attend(q, k, v)
         return out.transpose(1, 2).reshape(b, n, self.heads * self.head)

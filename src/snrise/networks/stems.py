@@ -1,9 +1,21 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snrise._typing import Size
 from snrise.networks.layers import zero
+
+
+def factor_for(image: Size, side: int = 32) -> int:
+    """The smallest power of two that brings an image's short side to at most `side` cells.
+
+    >>> factor_for((256, 384))
+    8
+    """
+    return 1 << max(0, math.ceil(math.log2(min(image) / side)))
 
 
 class PatchStem(nn.Module):

@@ -3,20 +3,24 @@
 Hoogeboom et al. 2023, sec. 3.2 and fig. 5.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snrise._errors import invalid, require
+from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr, StrEnum
+from snrise.networks.base import NetworkConfig, check_size
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.layers import ConvBlock, Down, TransformerBlock, Up, from_tokens, group_norm, to_tokens
 from snrise.networks.stems import PatchStem
 
 
 class Kind(StrEnum):
+    """What a level's blocks are."""
+
     CONV = "conv"
     TRANSFORMER = "transformer"
 
@@ -43,7 +47,8 @@ class Level:
         if self.attends:
             require(self.head % 4 == 0, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
             fix = f"use {max(1, self.channels // self.head) * self.head}"
-            require(self.channels % self.head == 0, "Level.channels", self.channels, f"a multiple of head={self.head}", fix)
+            whole = self.channels % self.head == 0
+            require(whole, "Level.channels", self.channels, f"a multiple of head={self.head}", fix)
 
     @property
     def attends(self) -> bool:
@@ -51,8 +56,8 @@ class Level:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UViTConfig:
-    """`levels` from the highest resolution to the lowest; `stem` is the factor by which the first layer down-samples."""
+class UViTConfig(NetworkConfig):
+    """`levels` from the highest resolution to the lowest; `stem` is the factor that the first layer down-samples by."""
 
     levels: tuple[Level, ...]
     stem: int = 1
@@ -68,6 +73,10 @@ class UViTConfig:
     def divisor(self) -> int:
         """What an image's height and width must be multiples of."""
         return int(self.stem * 2 ** (len(self.levels) - 1))
+
+    def build(self, classes: int | None) -> "UViT":
+        """The network."""
+        return UViT(self, classes)
 
 
 class Stage(nn.Module):
@@ -99,7 +108,7 @@ class Stage(nn.Module):
 class UViT(nn.Module):
     """z [b c h w], λ [b], labels [b] -> a prediction [b c h w].
 
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all. The output is zero at first.
+    `labels` are class numbers, `classes` itself meaning no label; None is no label for all. It starts as zero output.
     """
 
     def __init__(self, config: UViTConfig, classes: int | None = None) -> None:
@@ -108,7 +117,7 @@ class UViT(nn.Module):
         levels, width = config.levels, config.embedding
         self.conditioning = Conditioning(width, classes)
         self.stem = PatchStem(config.image_channels, levels[0].channels, config.stem)
-        pairs = list(zip(levels[:-1], levels[1:], strict=True))
+        pairs = list(itertools.pairwise(levels))
         self.down_stages = nn.ModuleList(Stage(level, width) for level in levels[:-1])
         self.downs = nn.ModuleList(Down(a.channels, b.channels) for a, b in pairs)
         self.middle = Stage(levels[-1], width)
@@ -131,16 +140,3 @@ class UViT(nn.Module):
         for up, merge, stage in reversed(list(zip(self.ups, self.merges, self.up_stages, strict=True))):
             h = stage(merge(torch.cat([up(h), skips.pop()], dim=1)), emb)
         return self.stem.up(F.silu(self.norm(h)))
-
-
-def check_size(z: Tensor, divisor: int, channels: int) -> None:
-    """Raise unless the image has `channels` and its sides are multiples of `divisor`; name the nearest sizes that are."""
-    _, c, h, w = z.shape
-    require(c == channels, "network.image", f"{c} channels", f"{channels} channels")
-    if h % divisor or w % divisor:
-        low = [max(divisor, side // divisor * divisor) for side in (h, w)]
-        high = [-(-side // divisor) * divisor for side in (h, w)]
-        raise invalid(
-            "network.image", f"{h}x{w}", f"sides that are multiples of {divisor}",
-            f"nearest: {low[0]}x{low[1]} or {high[0]}x{high[1]}",
-        )

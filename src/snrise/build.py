@@ -1,0 +1,155 @@
+"""From settings to objects: the only place where names become things."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import yaml
+from torch import nn
+
+from snrise._errors import SnriseError, invalid, require, unknown
+from snrise.config import DataConfig, RunConfig, SourceKind, parse
+from snrise.data import Dataset, Emoji, ImageFolder, Preprocess, Source
+from snrise.levels import Levels
+from snrise.networks import build as build_network
+from snrise.networks.base import check_sides
+from snrise.pooling import factors_for
+from snrise.process import Target
+from snrise.samplers import Sampler, uniform_time
+from snrise.schedules import Interpolated, Schedule, for_resolution
+from snrise.training import Ema, Generation, LearningRate, Recipe, TrainState, adamw, latest, load_network, read_header
+
+__all__ = [
+    "Trained", "dataset", "generation", "learning_rate", "levels", "network", "open_run", "recipe", "schedule", "source",
+    "state",
+]
+
+
+def schedule(config: RunConfig) -> Schedule:
+    """The schedule at the data's resolution."""
+    how, image = config.schedule, config.data.resolution
+    if how.reference is None:
+        if how.noisy_reference is not None:
+            raise invalid("config.schedule.noisy_reference", how.noisy_reference, "null while reference is null")
+        return how.base
+    shifted = for_resolution(how.base, image, how.reference, ends=how.ends)
+    if how.noisy_reference is None:
+        return shifted
+    return Interpolated(clean=shifted, noisy=for_resolution(how.base, image, how.noisy_reference, ends=how.ends))
+
+
+def source(config: DataConfig) -> Source:
+    """Where the images come from."""
+    if config.source is SourceKind.EMOJI:
+        if config.classes not in (None, "class", "subclass"):
+            raise invalid("config.data.classes", config.classes, "class, subclass or null for emoji")
+        return Emoji(config.classes, only=config.only)
+    if config.only:
+        raise invalid("config.data.only", list(config.only), "a list for emoji alone", "leave it out")
+    if config.path is None:
+        raise SnriseError("config.data.path: missing; say where the images are: --data DIR")
+    return ImageFolder(config.path, config.classes)
+
+
+def dataset(config: RunConfig) -> Dataset:
+    """The images at the run's resolution."""
+    data = config.data
+    preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
+    return Dataset(source(data), preprocess, flip=data.flip)
+
+
+def network(config: RunConfig, classes: int | None, device: torch.device | str | None = None) -> nn.Module:
+    """The network, checked against the resolution, with weights that depend on the seed alone."""
+    check_sides(config.data.resolution, config.network.divisor, "config.data.resolution")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_network(config.network, classes).to(device)
+
+
+def levels(config: RunConfig) -> Levels:
+    """How training draws λ."""
+    how = config.loss.levels
+    return Levels(schedule=how.draw or schedule(config), stratified=how.stratified, like=how.like)
+
+
+def learning_rate(config: RunConfig) -> LearningRate:
+    """The learning rate over the run."""
+    how = config.training
+    return LearningRate(
+        peak=how.learning_rate, total=how.images, warmup=how.warmup, decay=how.decay, shape=how.decay_shape
+    )
+
+
+def recipe(config: RunConfig) -> Recipe:
+    """What a training step does."""
+    how, loss, image = config.training, config.loss, config.data.resolution
+    factors = loss.factors or (factors_for(image) if min(image) > 256 else (1,))
+    return Recipe(
+        target=Target(loss.prediction, config.process), levels=levels(config), learning_rate=learning_rate(config),
+        weighting=loss.weighting, factors=factors, clip=how.clip, class_dropout=how.class_dropout,
+        accumulate=how.accumulate, precision=how.precision, seed=config.seed,
+    )
+
+
+def state(config: RunConfig, classes: int | None, device: torch.device | str | None = None) -> TrainState:
+    """A run at its beginning."""
+    how = config.training
+    model = network(config, classes, device)
+    optimizer = adamw(model, betas=how.betas, weight_decay=how.weight_decay)
+    return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer)
+
+
+def generation(
+    config: RunConfig, *, steps: int | None = None, guidance: float | None = None, sampler: Sampler | None = None
+) -> Generation:
+    """How the run makes images, on the schedule that it was trained with; arguments replace the run's own settings."""
+    how = config.sampling
+    chosen: Any = sampler or how.sampler
+    return Generation(
+        target=Target(config.loss.prediction, config.process), size=config.data.resolution,
+        logsnrs=uniform_time(schedule(config), how.steps if steps is None else steps),
+        sampler=replace(chosen, process=config.process), guidance=how.guidance if guidance is None else guidance,
+        guidance_interval=how.guidance_interval or (-torch.inf, torch.inf), clip=how.clip,
+        precision=config.training.precision,
+    )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A run's network as of a checkpoint, and what the run knew of its classes."""
+
+    config: RunConfig
+    network: nn.Module
+    images_seen: int
+    classes: tuple[str, ...] | None
+    frequencies: tuple[float, ...] | None
+
+    def labels_of(self, names: Sequence[str]) -> list[int]:
+        """Class numbers from names."""
+        require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
+        return [_label(name, self.classes or ()) for name in names]
+
+
+def _label(name: str, classes: tuple[str, ...]) -> int:
+    if name not in classes:
+        raise unknown("classes", name, classes, "class")
+    return classes.index(name)
+
+
+def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
+    """The network of a run's folder (its last checkpoint) or of one checkpoint file."""
+    file = path if path.is_file() else latest(path / "checkpoints")
+    if file is None:
+        raise invalid(str(path), "no checkpoint", "a run's folder or a checkpoint file", "train one: snrise train")
+    header = read_header(file)
+    config = parse(yaml.safe_load(header.config))
+    names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
+    model = network(config, None if names is None else len(names), device)
+    load_network(model, file, ema=ema)
+    return Trained(
+        config=config, network=model, images_seen=header.images_seen, classes=None if names is None else tuple(names),
+        frequencies=None if frequencies is None else tuple(frequencies),
+    )

@@ -1,0 +1,49 @@
+"""The command line: `snrise train | sample | schedule`. No arithmetic here."""
+
+import sys
+import traceback
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from snrise._errors import SnriseError
+from snrise.cli.sample import sample
+#from snrise.cli.schedule import schedule
+from snrise.cli.train import train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Pixel-space image diffusion at high resolution: the noise schedule follows the resolution."""
+    del debug  # read by main, which catches what a command raises
+    if show_version:
+        typer.echo(version("snrise"))
+        raise typer.Exit
+
+
+app.command("train")(train)
+app.command("sample")(sample)
+#app.command("schedule")(schedule)
+
+
+def main() -> None:
+    """Run the command line; a mistake in the input is one line on standard error, and status 2."""
+    try:
+        app()
+    except SnriseError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        else:
+            typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(2)

@@ -1,0 +1,168 @@
+"""The settings of a run, typed and strict. Their defaults are the settings of most runs; recipes hold the rest."""
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import yaml
+
+from snrise._errors import SnriseError, require
+from snrise._typing import Size, StrEnum
+from snrise.construct import construct, plain
+from snrise.data import Fit
+from snrise.networks import NetworkConfig
+from snrise.process import Prediction, Process, VariancePreserving
+from snrise.samplers import Ancestral, Sampler
+from snrise.schedules import Cosine, Ends, Schedule
+from snrise.training import Decay, Precision
+from snrise.weightings import Constant, Weighting
+
+__all__ = [
+    "DataConfig", "LevelsConfig", "LogConfig", "LossConfig", "RunConfig", "SamplingConfig", "ScheduleConfig",
+    "SourceKind", "TrainingConfig", "parse", "to_yaml",
+]
+
+class SourceKind(StrEnum):
+    """Where images come from."""
+
+    EMOJI = "emoji"
+    FOLDER = "folder"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """`classes`: for emoji `class` (9) or `subclass` (97); for a folder `folders`, or a CSV file; null for none."""
+
+    resolution: Size
+    source: SourceKind = SourceKind.EMOJI
+    path: str | None = None
+    classes: str | None = None
+    only: tuple[str, ...] = ()
+    fit: Fit = Fit.CROP
+    background: str = "white"
+    upscale: bool = True
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        require(min(self.resolution) >= 1, "resolution", list(self.resolution), "[height, width], both 1 or more")
+        if self.source is SourceKind.FOLDER and self.path is None:
+            raise SnriseError("path: missing; say where the images are: --data DIR")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The base schedule, stated for images of the `reference` size, is shifted to the data's resolution.
+
+    `reference: null` leaves it as it is. `noisy_reference` interpolates to a second shift at the noisy end.
+    """
+
+    base: Schedule = Cosine()
+    reference: Size | None = (64, 64)
+    noisy_reference: Size | None = None
+    ends: Ends = Ends.MOVE
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LevelsConfig:
+    """How training draws λ: from `draw` (null: the schedule), with the expected loss of `like` (null: as drawn)."""
+
+    stratified: bool = True
+    draw: Schedule | None = None
+    like: Schedule | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What the network predicts, and how its error counts. `factors: null`: one scale up to 256 px, several above."""
+
+    prediction: Prediction = Prediction.V
+    weighting: Weighting = Constant()
+    factors: tuple[int, ...] | None = None
+    levels: LevelsConfig = LevelsConfig()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run."""
+
+    images: int
+    batch: int = 32
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    warmup: int = 1000
+    decay: float = 1.0
+    decay_shape: Decay = Decay.LINEAR
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    ema_half_life: float = 5000
+    class_dropout: float = 0.1
+    precision: Precision = Precision.AUTO
+
+    def __post_init__(self) -> None:
+        require(self.images >= 1, "images", self.images, "a whole number above 0")
+        require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How images are made, during training and after it."""
+
+    sampler: Sampler = Ancestral()
+    steps: int = 50
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
+    clip: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """How often things are written, in images: log lines, sample grids of `grid` pictures, `keep` checkpoints."""
+
+    every: int = 3200
+    samples: int = 32_000
+    grid: int = 64
+    checkpoint: int = 32_000
+    keep: int = 2
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("every", "samples", "grid", "checkpoint", "keep"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number above 0")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All settings of a run."""
+
+    name: str
+    data: DataConfig
+    network: NetworkConfig
+    training: TrainingConfig
+    seed: int = 0
+    process: Process = VariancePreserving()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def parse(document: dict[str, Any]) -> RunConfig:
+    """Check a plain document, whole."""
+    return construct(RunConfig, document, "config")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole of the settings, defaults included, as YAML."""
+    text: str = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    return text

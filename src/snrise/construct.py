@@ -1,0 +1,154 @@
+"""Plain data (what YAML holds) to frozen dataclasses and back, strictly.
+
+A dataclass is its own config: its fields are the settings. Where a field takes one of several members of a table (a
+schedule, a weighting …) the data names it by `kind`. Every mistake is one line that begins with the setting's path.
+
+>>> from snrise.schedules import Schedule
+>>> construct(Schedule, {"kind": "cosine", "logsnr_max": 12}, "config.schedule")
+Cosine(offset=0.0, logsnr_min=-15.0, logsnr_max=12.0)
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from snrise._errors import SnriseError, invalid, unknown
+from snrise.networks import NETWORKS, NetworkConfig
+from snrise.process import PROCESSES, Process
+from snrise.samplers import SAMPLERS, Sampler
+from snrise.schedules import SCHEDULES, Schedule
+from snrise.weightings import WEIGHTINGS, Weighting
+
+__all__ = ["TABLES", "construct", "kind_of", "plain"]
+
+#: Open choices: the interface, its members by name, and the fields that another setting decides.
+TABLES: dict[Any, tuple[Mapping[str, type], frozenset[str]]] = {
+    Schedule: (SCHEDULES, frozenset()),
+    Weighting: (WEIGHTINGS, frozenset()),
+    Process: (PROCESSES, frozenset()),
+    Sampler: (SAMPLERS, frozenset({"process"})),
+    NetworkConfig: (NETWORKS, frozenset()),
+}
+
+T = TypeVar("T")
+
+
+def construct(kind: type[T], data: Any, where: str) -> T:
+    """Build a `kind` from plain data; `where` is the path that errors begin with."""
+    result: T = _value(kind, data, where)
+    return result
+
+
+def _value(hint: Any, data: Any, where: str) -> Any:
+    if hint in TABLES:
+        return _member(hint, data, where)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(hint, data, where, frozenset())
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType) and any(_is_structure(a) for a in arguments):
+        if data is None and type(None) in arguments:
+            return None
+        return _value(next(a for a in arguments if _is_structure(a)), data, where)
+    if origin is tuple and arguments and _is_structure(arguments[0]):
+        if not isinstance(data, list | tuple):
+            raise invalid(where, data, "a list")
+        return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    return _leaf(hint, data, where)
+
+
+def _is_structure(hint: Any) -> bool:
+    return hint in TABLES or dataclasses.is_dataclass(hint)
+
+
+def _member(interface: Any, data: Any, where: str) -> Any:
+    """A member of a table, named by `kind`; a bare name is a member with its defaults."""
+    table, decided = TABLES[interface]
+    data = {"kind": data} if isinstance(data, str) else data
+    if not isinstance(data, Mapping) or "kind" not in data:
+        raise invalid(where, data, f"settings with a kind: {', '.join(sorted(table))}")
+    kind = data["kind"]
+    if kind not in table:
+        raise unknown(f"{where}.kind", kind, table, "kind")
+    return _dataclass(table[kind], {k: v for k, v in data.items() if k != "kind"}, where, decided)
+
+
+def _dataclass(kind: Any, data: Any, where: str, decided: frozenset[str]) -> Any:
+    data = {} if data is None else data
+    if not isinstance(data, Mapping):
+        raise invalid(where, data, "settings, each `name: value`")
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind) if f.name not in decided]
+    for key in data:
+        if key not in names:
+            raise unknown(f"{where}.{key}", key, names, "setting")
+    values = {}
+    for f in dataclasses.fields(kind):
+        if f.name in data:
+            values[f.name] = _value(hints[f.name], _with_kind(data[f.name], f.default), f"{where}.{f.name}")
+        elif f.default is f.default_factory is dataclasses.MISSING:
+            raise SnriseError(f"{where}.{f.name}: missing; give it a value")
+    try:
+        return kind(**values)
+    except SnriseError as error:
+        # The constructor says "Level.dropout: …" or "dropout: …"; here the whole path to it is known.
+        message = str(error).removeprefix(f"{kind.__name__}.")
+        joint = "." if message.partition(":")[0].partition("[")[0] in names else ": "
+        raise SnriseError(f"{where}{joint}{message}") from None
+
+
+def _with_kind(data: Any, default: Any) -> Any:
+    """Settings that name no kind are for the kind of the default."""
+    name = kind_of(default)
+    return {"kind": name, **data} if isinstance(data, Mapping) and "kind" not in data and name else data
+
+
+def kind_of(member: Any) -> str | None:
+    """The name of a member in its table, or None for anything else."""
+    return next((name for table, _ in TABLES.values() for name, kind in table.items() if type(member) is kind), None)
+
+
+def _leaf(hint: Any, data: Any, where: str) -> Any:
+    """A number, text, choice or list of them, checked by pydantic without any coercion beyond JSON's."""
+    if isinstance(data, float) and not math.isfinite(data):
+        raise invalid(where, data, "a finite number")
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = where + "".join(f"[{part}]" if isinstance(part, int) else "" for part in first["loc"])
+        options = _options(hint)
+        if options and isinstance(data, str):
+            raise unknown(path, data, options, "choice") from None
+        allowed = f"one of {', '.join(options)}" if options else first["msg"].removeprefix("Input should be ")
+        raise invalid(path, data, allowed) from None
+    except TypeError:
+        raise invalid(where, data, "a number, text, true or false, or a list of them") from None
+
+
+def _options(hint: Any) -> list[str]:
+    """The names that a choice allows, if the hint is one (or one or nothing)."""
+    for part in typing.get_args(hint) or (hint,):
+        if isinstance(part, type) and issubclass(part, Enum):
+            return [str(member.value) for member in part]
+    return []
+
+
+def plain(value: Any) -> Any:
+    """The inverse of `construct`: only dicts, lists, text, numbers, true, false and null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = kind_of(value)
+        decided = next((out for table, out in TABLES.values() if type(value) in table.values()), frozenset())
+        settings = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in decided}
+        return ({"kind": name} if name else {}) | settings
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,123 @@
+"""Recipes and YAML files: plain documents of settings, changed by `key=value`, then checked."""
+
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snrise._errors import SnriseError, invalid, unknown
+from snrise._typing import Size
+from snrise.config import RunConfig, parse
+from snrise.construct import construct
+from snrise.networks.stems import factor_for
+
+__all__ = ["DEFAULT_RECIPE", "differences", "load", "override", "read_document", "recipes", "resolve"]
+
+DEFAULT_RECIPE = "emoji-32"
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files("snrise"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_document(recipe: str) -> dict[str, Any]:
+    """The plain settings of a recipe's name or of a YAML file."""
+    path = recipes().get(recipe, Path(recipe))
+    if not path.is_file():
+        raise unknown("recipe", recipe, recipes(), "recipe or file")
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SnriseError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise invalid(str(path), type(document).__name__, "settings, each `name: value`")
+    return document
+
+
+def override(document: dict[str, Any], assignment: str) -> None:
+    """Change one setting of a plain document by `key=value`; keys are joined by dots, list items are numbers.
+
+    >>> document = {"training": {"batch": 32}}
+    >>> override(document, "training.batch=8")
+    >>> document
+    {'training': {'batch': 8}}
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise invalid("override", assignment, "key=value, such as training.batch=16")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise invalid(f"config.{key}", text, "a YAML value") from None
+    *path, name = key.split(".")
+    place: Any = document
+    for i, part in enumerate(path):
+        if isinstance(place, list):
+            place = place[_index(place, part, f"config.{'.'.join(path[: i + 1])}")]
+        elif isinstance(place, dict):
+            if not isinstance(place.get(part), dict | list):
+                place[part] = {"kind": place[part]} if isinstance(place.get(part), str) else {}
+            place = place[part]
+    if isinstance(place, list):
+        place[_index(place, name, f"config.{key}")] = value
+    else:
+        place[name] = value
+
+
+def _index(items: list[Any], text: str, where: str) -> int:
+    if not text.isdigit() or int(text) >= len(items):
+        raise invalid(where, text, f"a number from 0 to {len(items) - 1}")
+    return int(text)
+
+
+def resolve(document: dict[str, Any]) -> None:
+    """Replace `network.stem: auto` by the factor that fits the resolution, so that a saved config says it."""
+    network, data = document.get("network"), document.get("data")
+    if isinstance(network, dict) and network.get("stem") == "auto" and isinstance(data, dict):
+        image = construct(Size, data.get("resolution"), "config.data.resolution")  # type: ignore[arg-type]
+        network["stem"] = factor_for(image)
+
+
+def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The settings of a recipe or YAML file with some changed.
+
+    >>> load("emoji-32", ["training.batch=8"]).training.batch
+    8
+    """
+    document = read_document(recipe)
+    for assignment in overrides:
+        override(document, assignment)
+    resolve(document)
+    return parse(document)
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """The settings in which two plain documents differ: path, value in a, value in b."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [
+            found
+            for key in sorted(a.keys() | b.keys())
+            for found in differences(a.get(key), b.get(key), f"{where}.{key}" if where else key)
+        ]
+    return [] if a == b else [(where, a, b)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, to which 1e-3 is a number too, and which refuses a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"setting {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

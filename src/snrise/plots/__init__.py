@@ -1,0 +1,17 @@
+"""Every picture: schedule curves, power of pooled images, noise at several resolutions, sample grids, loss by λ.
+
+Charts are matplotlib figures made without pyplot, so no picture leaks into another; pictures of pixels are Pillow
+images, pixel for pixel. `save` writes either.
+
+>>> from snrise.schedules import Cosine, for_resolution
+>>> schedules = {"before": Cosine(), "after": for_resolution(Cosine(), image=(512, 512))}
+>>> save(schedule_curves(schedules, image=(512, 512), reference=(64, 64)), "schedule.png")  # doctest: +SKIP
+"""
+
+from snrise.plots.curves import loss_by_logsnr, schedule_curves, signal_power
+from snrise.plots.pictures import noise_at_resolutions, sample_grid, side_by_side
+from snrise.plots.style import save
+
+__all__ = [
+    "loss_by_logsnr", "noise_at_resolutions", "sample_grid", "save", "schedule_curves", "side_by_side", "signal_power",
+]

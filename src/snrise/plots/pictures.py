@@ -1,0 +1,142 @@
+"""Pictures of pixels: a grid of samples, and noise at several resolutions."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageColor, ImageDraw
+from torch import Generator, Tensor
+
+from snrise._errors import invalid, require
+from snrise._typing import Size
+from snrise.data import to_float, to_uint8
+from snrise.plots.style import GREY, INK, font, logsnr_text, size_text
+from snrise.pooling import pool, pooled_logsnr
+from snrise.process import VariancePreserving, diffuse
+from snrise.schedules import Schedule
+
+#: Pixels around and between the parts of a labelled picture.
+MARGIN, GAP = 24, 10
+
+
+def sample_grid(
+    images: UInt8[Tensor, "n 3 h w"],
+    columns: int | None = None,
+    scale: int = 1,
+    padding: int = 2,
+    background: str = "white",
+) -> Image.Image:
+    """Images in rows, each pixel enlarged to scale×scale, with `padding` pixels of background around each.
+
+    Without `columns`, as many as make the picture nearly square.
+
+    >>> sample_grid(torch.zeros(10, 3, 8, 8, dtype=torch.uint8)).size
+    (42, 32)
+    """
+    n, _, height, width = images.shape
+    require(n >= 1, "sample_grid.images", "no images", "one image or more")
+    require(columns is None or columns >= 1, "sample_grid.columns", columns, "a whole number above 0, or None")
+    require(scale >= 1, "sample_grid.scale", scale, "a whole number above 0")
+    require(padding >= 0, "sample_grid.padding", padding, "0 pixels or more")
+    columns = min(n, columns or math.ceil(math.sqrt(n * height / width)))
+    across, down = scale * width + padding, scale * height + padding
+    size = (columns * across + padding, math.ceil(n / columns) * down + padding)
+    picture = Image.new("RGB", size, _colour(background))
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        picture.paste(_enlarged(image, scale), (padding + column * across, padding + row * down))
+    return picture
+
+
+def noise_at_resolutions(
+    image: UInt8[Tensor, "3 h w"] | Float[Tensor, "3 h w"],
+    schedule_for: Callable[[Size], Schedule],
+    factors: Sequence[int],
+    generator: Generator,
+    times: Sequence[float] = (0.0, 0.25, 0.5, 0.75),
+    *,
+    title: str = "",
+) -> Image.Image:
+    """One image at several resolutions (rows) and times (columns), noised, then pooled to the smallest resolution.
+
+    Row i is the image pooled by `factors[i]`, noised as `schedule_for((height, width))` says. If every resolution has
+    the same schedule, the higher ones look cleaner; with `schedules.for_resolution`, all look alike. Each cell is
+    labelled with λ and the pooled λ. Hoogeboom et al. 2023, fig. 3.
+    """
+    x = to_float(image) if image.dtype == torch.uint8 else image
+    schedules = [schedule_for((x.shape[-2] // factor, x.shape[-1] // factor)) for factor in factors]
+    t = torch.tensor(times, dtype=torch.float64)
+    logsnrs = torch.stack([schedule(t) for schedule in schedules])
+    return _labelled(x, noise_cells(x, logsnrs, factors, generator), logsnrs, factors, times, title)
+
+
+def noise_cells(
+    x: Float[Tensor, "3 h w"], logsnrs: Float[Tensor, "rows columns"], factors: Sequence[int], generator: Generator
+) -> Float[Tensor, "rows columns 3 height width"]:
+    """The cells of `noise_at_resolutions` in −1…1 (plus noise), row i noised after pooling by `factors[i]`.
+
+    D_r z = α D_r x + (σ/r) noise is shown divided by √(α² + σ²/r²), as variance preserving at its own, pooled λ: cells
+    differ in their SNR, not in contrast.
+    """
+    smallest = max(factors)
+    for factor in factors:
+        if smallest % factor:
+            raise invalid("noise_at_resolutions.factors", tuple(factors), "divisors of the largest", "such as 1, 2, 4, 8")
+    rows = []
+    for factor, levels in zip(factors, logsnrs.to(x.dtype), strict=True):
+        clean = pool(x[None], factor).expand(len(levels), -1, -1, -1)
+        eps = torch.randn(clean.shape, dtype=x.dtype, generator=generator)
+        rest = smallest // factor
+        alpha, sigma = VariancePreserving().alpha_sigma(levels)
+        rows.append(pool(diffuse(clean, eps, levels), rest) / torch.hypot(alpha, sigma / rest)[:, None, None, None])
+    return torch.stack(rows)
+
+
+def _labelled(
+    x: Tensor, cells: Tensor, logsnrs: Tensor, factors: Sequence[int], times: Sequence[float], title: str
+) -> Image.Image:
+    """The cells as a table with headings."""
+    height, width = cells.shape[-2:]
+    scale = max(1, 192 // max(height, width))
+    across, down = max(scale * width, 150) + GAP, scale * height + 26 + GAP
+    left, top = MARGIN + 92, MARGIN + (40 if title else 0) + 28
+    picture = Image.new("RGB", (left + len(times) * across - GAP + MARGIN, top + len(factors) * down - GAP + MARGIN), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, MARGIN), title, INK, font(19, bold=True))
+    for column, time in enumerate(times):
+        draw.text((left + column * across, top - 8), f"t = {time:g}", INK, font(16), anchor="ls")
+    for row, factor in enumerate(factors):
+        size = (x.shape[-2] // factor, x.shape[-1] // factor)
+        y = top + row * down
+        draw.text((MARGIN, y + scale * height / 2), size_text(size), INK, font(16), anchor="lm")
+        pooled = pooled_logsnr(logsnrs[row], max(factors) // factor)
+        for column, (here, there) in enumerate(zip(logsnrs[row].tolist(), pooled.tolist(), strict=True)):
+            picture.paste(_enlarged(to_uint8(cells[row, column]), scale), (left + column * across, y))
+            text = f"λ {logsnr_text(here)} → {logsnr_text(there)}"
+            draw.text((left + column * across, y + scale * height + 5), text, GREY, font(13))
+    return picture
+
+
+def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
+    """Two pictures in one: beside each other, or, if that were very wide, one below the other."""
+    beside = first.width + second.width <= 2.4 * max(first.height, second.height)
+    corner = (first.width, 0) if beside else (0, first.height)
+    size = (max(first.width, corner[0] + second.width), max(first.height, corner[1] + second.height))
+    picture = Image.new("RGB", size, "white")
+    picture.paste(first, (0, 0))
+    picture.paste(second, corner)
+    return picture
+
+
+def _enlarged(image: Tensor, scale: int) -> Image.Image:
+    """A uint8 [3 h w] as a picture, each pixel scale×scale."""
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
+    return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
+
+
+def _colour(name: str) -> tuple[int, ...]:
+    try:
+        return ImageColor.getrgb(name)
+    except ValueError as error:
+        raise invalid("sample_grid.background", name, "a CSS colour or '#rrggbb'", "such as 'white'") from error

@@ -1,0 +1,79 @@
+"""From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from snrise._errors import require
+from snrise._typing import Denoiser, Labels, Scalars, Size
+from snrise.data import to_uint8
+from snrise.denoisers import clipped, from_network, guided_within
+from snrise.process import Target
+from snrise.samplers import Ancestral, Sampler, generators, last, start
+from snrise.training.precision import Precision, autocast
+
+__all__ = ["Generation", "draw_labels", "generate"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """How images come out: the grid of λ, the sampler, guidance (its scale and interval of λ), clipping of x̂."""
+
+    target: Target
+    size: Size
+    logsnrs: Scalars
+    sampler: Sampler = Ancestral()
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (-torch.inf, torch.inf)
+    clip: bool = True
+    precision: Precision = Precision.AUTO
+
+    def __post_init__(self) -> None:
+        require(self.guidance >= 0, "Generation.guidance", self.guidance, "a number, 0 or more (1 is none)")
+
+
+def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
+    """Class numbers in the data's own proportions, spread as evenly as `count` allows: a function of the seed. [count]
+
+    >>> draw_labels([0.5, 0.25, 0.25], 8, seed=0).bincount()
+    tensor([4, 2, 2])
+    """
+    chance = torch.tensor(frequencies, dtype=torch.float64)
+    edges = (chance / chance.sum()).cumsum(0)
+    generator = torch.Generator().manual_seed(seed)
+    # One draw in each of `count` equal slices of [0, 1), in random order.
+    u = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
+    labels = torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
+    return labels[torch.randperm(count, generator=generator)]
+
+
+def generate(
+    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64
+) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+    """Yield images number 0 … count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
+
+    `labels` [count] are class numbers, or None for no class. Image i depends on the seed, i and its label
+    only: the batch changes at most its last rounding.
+    """
+    device = next(network.parameters()).device
+    network.eval()
+    for first in range(0, count, batch):
+        size = min(batch, count - first)
+        part = None if labels is None else labels[first : first + size].to(device)
+        own = generators(seed, first, size)
+        z = start((size, 3, *how.size), how.logsnrs[0], own, how.target.process).to(device)
+        with torch.no_grad(), autocast(device, how.precision):
+            images = last(how.sampler(_denoiser(network, how, part), z, how.logsnrs, own))
+        yield to_uint8(images.float().cpu())
+
+
+def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Denoiser:
+    denoise = from_network(network, how.target, labels)
+    if how.guidance != 1 and labels is not None:
+        denoise = guided_within(denoise, from_network(network, how.target), how.guidance, how.guidance_interval)
+    return clipped(denoise) if how.clip else denoise

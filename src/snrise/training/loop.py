@@ -1,0 +1,142 @@
+"""The training loop: a generator that takes a step, then says how it went."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from snrise._errors import require
+from snrise._typing import Labels, LogSnr, PerImage
+from snrise.data import Batch
+from snrise.levels import Levels
+from snrise.losses import denoising_loss
+from snrise.process import Target
+from snrise.training.optim import LearningRate
+from snrise.training.precision import Precision, autocast
+from snrise.training.state import TrainState
+from snrise.weightings import Constant, Weighting
+
+__all__ = ["Recipe", "Report", "step_seed", "train"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a step does. `learning_rate.total` images are the whole run; `factors` are the scales of the loss."""
+
+    target: Target
+    levels: Levels
+    learning_rate: LearningRate
+    weighting: Weighting = Constant()
+    factors: tuple[int, ...] = (1,)
+    clip: float | None = 1.0
+    class_dropout: float = 0.1
+    accumulate: int = 1
+    precision: Precision = Precision.AUTO
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.clip is None or self.clip > 0, "Recipe.clip", self.clip, "a norm above 0, or None")
+        require(0 <= self.class_dropout <= 1, "Recipe.class_dropout", self.class_dropout, "a share in [0, 1]")
+        require(self.accumulate >= 1, "Recipe.accumulate", self.accumulate, "a whole number above 0")
+
+
+class Report(NamedTuple):
+    """How a step went: the count after it, means over the batch, and the ε-loss of each image at its λ."""
+
+    step: int
+    images_seen: int
+    batch: int
+    loss: float
+    eps_loss: float
+    grad_norm: float
+    learning_rate: float
+    seconds: float
+    data_seconds: float
+    logsnr: LogSnr
+    eps_losses: PerImage
+
+
+def step_seed(seed: int, images_seen: int, use: str) -> int:
+    """A seed for one use at one position of a run; unrelated for any other seed, position or use."""
+    digest = hashlib.blake2b(f"{seed}/{images_seen}/{use}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % 2**63
+
+
+def train(state: TrainState, batches: Iterator[Batch], recipe: Recipe) -> Iterator[Report]:
+    """Train until `recipe.learning_rate.total` images are seen; a report after each step.
+
+    `batches` must start at `state.images_seen`. The state changes in place and is whole between reports.
+    """
+    state.network.train()
+    while state.images_seen < recipe.learning_rate.total:
+        started = time.perf_counter()
+        batch = next(batches)
+        require(
+            batch.position == state.images_seen, "train.batches", f"a batch from image {batch.position}",
+            f"the batch from image {state.images_seen}", "start the batches at state.images_seen",
+        )
+        yield _step(state, batch, recipe, started, time.perf_counter() - started)
+
+
+def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_seconds: float) -> Report:
+    count = len(batch.images)
+    rate = recipe.learning_rate(state.images_seen + count)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    logsnr, losses, plain = _gradient(state, batch, recipe)
+    parameters = list(state.network.parameters())
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip is None else recipe.clip)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.step += 1
+    state.images_seen += count
+    state.ema.update(state.network, state.images_seen, count)
+    return Report(
+        step=state.step, images_seen=state.images_seen, batch=count, loss=losses.mean().item(), eps_loss=plain.mean().item(),
+        grad_norm=float(norm), learning_rate=rate, seconds=time.perf_counter() - started, data_seconds=data_seconds,
+        logsnr=logsnr, eps_losses=plain,
+    )
+
+
+def _gradient(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+    """Add the batch's gradient to the parameters; λ, loss and ε-loss of each image.
+
+    All randomness is drawn for the whole batch at once, so accumulating over parts of it gives the same gradient.
+    """
+    generator = torch.Generator().manual_seed(step_seed(recipe.seed, batch.position, "noise"))
+    count, device = len(batch.images), state.device
+    logsnr, importance = recipe.levels(count, generator)
+    eps = torch.randn(batch.images.shape, generator=generator)
+    labels = _drop_labels(batch.labels, recipe, state, generator)
+    parts = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(step_seed(recipe.seed, batch.position, "dropout"))
+        for part in torch.arange(count).chunk(recipe.accumulate):
+            of = slice(int(part[0]), int(part[-1]) + 1)
+            with autocast(device, recipe.precision):
+                loss, plain = denoising_loss(
+                    state.network, recipe.target, batch.images[of].to(device), eps[of].to(device),
+                    logsnr[of].to(device), None if labels is None else labels[of].to(device),
+                    weighting=recipe.weighting, factors=recipe.factors,
+                )
+            loss = loss * importance[of].to(device)
+            (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
+            parts.append((loss.detach().cpu(), plain.cpu()))
+    return logsnr, torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+
+
+def _drop_labels(
+    labels: Labels | None, recipe: Recipe, state: TrainState, generator: torch.Generator
+) -> Labels | None:
+    """Replace some labels by the null class, for guidance later."""
+    classes = getattr(state.network, "classes", None)
+    if labels is None or classes is None:
+        return None
+    dropped = torch.rand(len(labels), generator=generator) < recipe.class_dropout
+    return torch.where(dropped, classes, labels)

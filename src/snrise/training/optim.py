@@ -1,0 +1,66 @@
+"""The optimizer and its learning rate, a pure function of the images seen."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import nn
+
+from snrise._errors import require
+from snrise._typing import StrEnum
+
+__all__ = ["Decay", "LearningRate", "adamw"]
+
+
+class Decay(StrEnum):
+    """The shape of the learning rate's fall to 0."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LearningRate:
+    """Rise linearly over `warmup` images, stay, then fall to 0 over the last `decay` share of `total` images.
+
+    >>> rate = LearningRate(peak=1.0, warmup=100, total=1000, decay=0.5)
+    >>> [rate(images_seen) for images_seen in (0, 50, 200, 750, 1000)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+
+    peak: float
+    total: int
+    warmup: int = 0
+    decay: float = 0.0
+    shape: Decay = Decay.LINEAR
+
+    def __post_init__(self) -> None:
+        require(self.peak > 0, "LearningRate.peak", self.peak, "a number above 0")
+        require(self.warmup >= 0, "LearningRate.warmup", self.warmup, "a number of images, 0 or more")
+        require(0 <= self.decay <= 1, "LearningRate.decay", self.decay, "a share of the run in [0, 1]")
+
+    def __call__(self, images_seen: int) -> float:
+        rise = min(1.0, images_seen / self.warmup) if self.warmup else 1.0
+        left = max(0.0, self.total - images_seen)
+        fall = min(1.0, left / (self.decay * self.total)) if self.decay else 1.0
+        if self.shape is Decay.COSINE:
+            fall = 0.5 - 0.5 * math.cos(math.pi * fall)
+        return self.peak * rise * fall
+
+
+def adamw(
+    network: nn.Module, *, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-12, weight_decay: float = 0.0
+) -> torch.optim.AdamW:
+    """AdamW, fused; weight decay on matrices and kernels only. Betas and eps of Hoogeboom et al. 2023.
+
+    The learning rate is set anew before each step.
+    """
+    for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
+        require(0 <= beta < 1, f"adamw.{name}", beta, "a number in [0, 1)")
+    require(weight_decay >= 0, "adamw.weight_decay", weight_decay, "a number, 0 or more")
+    matrices = [p for p in network.parameters() if p.ndim >= 2]
+    vectors = [p for p in network.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
