@@ -1,4 +1,4 @@
-"""A schedule's report for a resolution, before any training: does it fall, is it smooth, does it cover, where is the time?
+"""A schedule's report for a resolution, before any training: falling, smooth, covering, and where its time goes.
 
 >>> from snrise.schedules import Cosine, for_resolution
 >>> diagnose(Cosine(), image=(512, 512)).ok
@@ -80,9 +80,9 @@ class Report:
 
 
 def diagnose(schedule: Schedule, image: Size, reference: Size = (64, 64)) -> Report:
-    """Check a schedule for images of one size (height, width), as seen after pooling to the reference size; Su 2024, §10.4.
+    """Check a schedule for images of one size (height, width), as seen after pooling to the reference size.
 
-    Four checks: λ decreases strictly; dλ/dt has no jump; the ends cover, from noise of two grey levels to a mean
+    Su 2024, §10.4. Four checks: λ decreases strictly; dλ/dt has no jump; the ends cover, from noise of two grey levels to a mean
     colour lost in noise; and at least a quarter of the training time lies on each side of pooled SNR 1.
     """
     factor = shift_factor(image, reference)
@@ -103,11 +103,16 @@ def diagnose(schedule: Schedule, image: Size, reference: Size = (64, 64)) -> Rep
 def _problems(decreasing: bool, smooth: bool, clean: float, whole: float, below: float, shift: float) -> list[str]:
     problems = []
     if not decreasing:
-        problems.append("log-SNR does not decrease everywhere: some noise levels are visited twice, or training stands still on them")
+        problems.append(
+            "log-SNR does not decrease everywhere: "
+            "some noise levels are visited twice, or training stands still on them"
+        )
     if not smooth:
         problems.append("dλ/dt jumps: training time per noise level changes abruptly")
     if clean < CLEAN_END:
-        problems.append(f"t = 0 is still noisy: log-SNR {clean:.1f}, and {CLEAN_END:.0f} is the least; raise logsnr_max")
+        problems.append(
+            f"t = 0 is still noisy: log-SNR {clean:.1f}, and {CLEAN_END:.0f} is the least; raise logsnr_max"
+        )
     if whole > NOISY_END:
         problems.append(
             f"t = 1 is not yet noise: the mean colour has log-SNR {whole:.1f}, and should be below {NOISY_END:.0f}; "

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -14,10 +15,10 @@ from snrise._typing import Images, Scalars, Size
 __all__ = ["SignalPower", "factors_for", "pool", "pooled_logsnr", "signal_power"]
 
 
-def pool(images: Images, factor: int) -> Images:
+def pool(images: Images, factor: int) -> Float[Tensor, "b c h//{factor} w//{factor}"]:
     """D_s: the mean of each factor×factor square, [b c h w] -> [b c h/factor w/factor]. Linear; cov(D_s ε) = I/s².
 
-    Seed §4.1, §4.3. Both sides must be multiples of the factor.
+    Su 2024, §4.1, §4.3. Both sides must be multiples of the factor.
     """
     require(factor >= 1, "pool.factor", factor, "a whole number above 0")
     height, width = images.shape[-2:]
@@ -41,7 +42,9 @@ def pooled_logsnr(logsnr: Scalars, factor: float, power_ratio: float = 1.0) -> S
 
 
 def factors_for(image: Size, smallest: int = 32) -> tuple[int, ...]:
-    """1, 2, 4, … until the pooled short side is `smallest`, as long as both sides divide; Hoogeboom et al. 2023, sec. 3.3.
+    """1, 2, 4, … until the pooled short side is `smallest`, as long as both sides divide.
+
+    Hoogeboom et al. 2023, sec. 3.3.
 
     >>> factors_for((256, 512))
     (1, 2, 4, 8)
@@ -67,18 +70,23 @@ class SignalPower:
     @property
     def power_ratio(self) -> tuple[float, ...]:
         """Power of D_s x / power of x."""
-        return tuple(p / self.power[0] for p in self.power)
+        return _ratios(self.power)
 
     @property
     def variance_ratio(self) -> tuple[float, ...]:
         """The same about the data's mean colour: the part of the images' variation that survives pooling."""
-        return tuple(v / self.variance[0] for v in self.variance)
+        return _ratios(self.variance)
 
     def __str__(self) -> str:
         rows = [f"signal power of {self.images} images", "  pooled by   SNR by s²   power left   variation left"]
         for s, p, v in zip(self.factors, self.power_ratio, self.variance_ratio, strict=True):
             rows.append(f"  {s:>9}   {s * s:>9}   {p:>10.3f}   {v:>14.3f}")
         return "\n".join(rows)
+
+
+def _ratios(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Each value over the first; nan where the images have none to share (black, or all of one colour)."""
+    return tuple(value / values[0] if values[0] > 0 else math.nan for value in values)
 
 
 def signal_power(batches: Iterable[Images], factors: Sequence[int]) -> SignalPower:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -36,7 +37,7 @@ def finite(logsnr: Scalars) -> Scalars:
     return logsnr.clamp(-LOGSNR_LIMIT, LOGSNR_LIMIT)
 
 
-def per_image(values: LogSnr, images: Tensor) -> Tensor:
+def per_image(values: Shaped[Tensor, " b"], images: Tensor) -> Tensor:
     """[b] -> [b 1 1 1], to multiply images with."""
     return values.reshape(-1, *[1] * (images.ndim - 1))
 
@@ -80,7 +81,10 @@ class VariancePreserving(Process):
 @final
 @dataclass(frozen=True)
 class VarianceExploding(Process):
-    """α = 1, σ = e^{−λ/2}: σ is ∞ at λ = −∞, so schedules for it need a finite noisy end. Song et al. 2021; Su 2024, §9.2."""
+    """α = 1, σ = e^{−λ/2}: σ is ∞ at λ = −∞, so schedules for it need a finite noisy end.
+
+    Song et al. 2021; Su 2024, §9.2.
+    """
 
     def log_alpha(self, logsnr: Scalars) -> Scalars:
         return torch.zeros_like(logsnr)
@@ -95,9 +99,10 @@ class VarianceExploding(Process):
 @final
 @dataclass(frozen=True)
 class Relaxed(Process):
-    """α² + ρσ² = 1: α² = SNR/(SNR+ρ), σ² = 1/(SNR+ρ). ρ = 1 preserves the variance, ρ = 0 lets it explode; Su 2024, §9.3.
+    """α² + ρσ² = 1: α² = SNR/(SNR+ρ), σ² = 1/(SNR+ρ). ρ = 1 preserves the variance, ρ = 0 lets it explode.
 
-    `rho` is a number, or a function λ -> ρ(λ) that torch can differentiate. At ρ = 0 all of `VarianceExploding` applies.
+    Su 2024, §9.3. `rho` is a number, or a function λ -> ρ(λ) that torch can differentiate. At ρ = 0 all of
+    `VarianceExploding` applies.
     """
 
     rho: float | Callable[[Tensor], Tensor] = 1.0
@@ -109,20 +114,25 @@ class Relaxed(Process):
     def log_rho(self, logsnr: Scalars) -> Scalars:
         """Log ρ(λ)."""
         if callable(self.rho):
-            return torch.log(self.rho(logsnr))
+            return torch.log(self.rho(finite(logsnr)))
         return torch.full_like(logsnr, math.log(self.rho) if self.rho > 0 else -math.inf)
 
+    def _excess(self, logsnr: Tensor) -> Tensor:
+        """λ − log ρ(λ): what stands where λ does under VP. ∞ at ρ = 0, also where λ is −∞."""
+        if callable(self.rho):
+            return finite(logsnr) - self.log_rho(logsnr)
+        return logsnr - math.log(self.rho) if self.rho > 0 else torch.full_like(logsnr, math.inf)
+
     def log_alpha(self, logsnr: Scalars) -> Scalars:
-        return 0.5 * logsigmoid(difference(logsnr, self.log_rho(logsnr)))
+        return 0.5 * logsigmoid(self._excess(logsnr))
 
     def log_sigma(self, logsnr: Scalars) -> Scalars:
         # log 1/(SNR + ρ), whichever of the two is larger taken out first.
-        log_rho = self.log_rho(logsnr)
-        larger = torch.maximum(logsnr, log_rho)
-        return -0.5 * (larger - logsigmoid(difference(logsnr, log_rho).abs()))
+        larger = torch.maximum(logsnr, self.log_rho(logsnr))
+        return -0.5 * (larger - logsigmoid(self._excess(logsnr).abs()))
 
     def log_alpha_slope(self, logsnr: Scalars) -> Scalars:
-        slope = 0.5 * torch.sigmoid(-difference(logsnr, self.log_rho(logsnr)))
+        slope = 0.5 * torch.sigmoid(-self._excess(logsnr))
         if not callable(self.rho):
             return slope
         with torch.enable_grad():
@@ -162,7 +172,7 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a·b, with 0·∞ = 0 for a zero a, forward and backward."""
-    return a * torch.where(a == 0, 0.0, b)
+    return a * torch.where((a == 0) & b.isinf(), 0.0, b)
 
 
 def diffuse(x: Images, eps: Images, logsnr: LogSnr, process: Process = VP) -> Images:
@@ -191,7 +201,7 @@ class Target:
     r"""A prediction p = c_x x + c_ε ε under a process, and the way back to x and ε when z = αx + σε is known.
 
     With D = α c_ε − σ c_x, Cramer's rule gives x = (c_ε z − σp)/D and ε = (αp − c_x z)/D, so an error of the
-    prediction is an error α/D times as large in ε, and −σ/D times in x. Seed §6.6, §8.4.
+    prediction is an error α/D times as large in ε, and −σ/D times in x. Su 2024, §6.6, §8.4.
 
     >>> target = Target(Prediction.V)
     >>> x, eps, logsnr = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.zeros(1)
@@ -247,6 +257,8 @@ class Target:
 def sde(logsnr: Scalars, logsnr_slope: Scalars, process: Process = VP) -> tuple[Scalars, Scalars]:
     """f = d log α/dt and g² = −σ² dλ/dt of dz = f z dt + g dw, from λ(t) and dλ/dt; Su 2024, §7.6, Kingma et al. 2021.
 
+    Where one factor is 0 and the other infinite, as at an unlimited clean end, the product counts as 0.
+
     >>> f, g_squared = sde(torch.tensor(0.0), torch.tensor(-4.0))
     >>> f.item(), g_squared.item()
     (-1.0, 2.0)
@@ -255,25 +267,25 @@ def sde(logsnr: Scalars, logsnr_slope: Scalars, process: Process = VP) -> tuple[
     return product(process.log_alpha_slope(logsnr), logsnr_slope), -product(sigma**2, logsnr_slope)
 
 
-def _step_ratio(logsnr_t: Scalars, logsnr_s: Scalars) -> tuple[Tensor, Tensor]:
-    """R = e^{λ_t − λ_s} and 1 − r, for a step from t to a cleaner s."""
-    step = finite(logsnr_t) - finite(logsnr_s)
-    return step.exp(), -torch.expm1(step)
-
-
 def posterior_mean(
     z: Images, x: Images, logsnr_t: LogSnr, logsnr_s: LogSnr, *, eta: float = 1.0, process: Process = VP
 ) -> Images:
     r"""Mean of z_s given z_t and x, for a step from t to a cleaner s.
 
     α_s x + σ_s √(1 − η²(1−r)) ε with ε = (z − α_t x)/σ_t and r = e^{λ_t−λ_s}. At η = 1 it is the posterior's,
-    r(α_s/α_t) z + (1−r) α_s x (Ho et al. 2020, eq. 7; Su 2024, §8.1); at η = 0, DDIM's whole step (Song et al. 2020, eq. 12).
+    r(α_s/α_t) z + (1−r) α_s x (Ho et al. 2020, eq. 7; Su 2024, §8.1); at η = 0, DDIM's whole step (Song et al. 2020,
+    eq. 12).
     """
-    alpha_t, sigma_t = process.alpha_sigma(finite(logsnr_t))
-    alpha_s, sigma_s = process.alpha_sigma(finite(logsnr_s))
-    _, one_minus_r = _step_ratio(logsnr_t, logsnr_s)
-    of_z = sigma_s / sigma_t * torch.sqrt(1 - eta**2 * one_minus_r)
-    return per_image(of_z, z) * z + per_image(alpha_s - of_z * alpha_t, x) * x
+    t, s = finite(logsnr_t), finite(logsnr_s)
+    # log(1 − η² + η²r), which is −∞ nowhere, so that a first step out of pure noise has a gradient.
+    log_kept = torch.logaddexp(_log(1 - eta**2).to(t), _log(eta**2).to(t) + t - s)
+    of_z = torch.exp(process.log_sigma(s) - process.log_sigma(t) + 0.5 * log_kept)
+    of_x = process.log_alpha(s).exp() - of_z * process.log_alpha(t).exp()
+    return per_image(of_z, z) * z + per_image(of_x, x) * x
+
+
+def _log(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64).log()
 
 
 def posterior_variance(
@@ -283,6 +295,6 @@ def posterior_variance(
 
     Hoogeboom et al. 2023, sec. 3; Su 2024, §8.1.
     """
-    log_s, log_t = process.log_sigma(finite(logsnr_s)), process.log_sigma(finite(logsnr_t))
-    _, one_minus_r = _step_ratio(logsnr_t, logsnr_s)
-    return one_minus_r * torch.exp(2 * ((1 - gamma) * log_s + gamma * log_t))
+    t, s = finite(logsnr_t), finite(logsnr_s)
+    log_sigma = (1 - gamma) * process.log_sigma(s) + gamma * process.log_sigma(t)
+    return -torch.expm1(t - s) * torch.exp(2 * log_sigma)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 from torch import Tensor
 
-from snrise._errors import require
+from snrise._errors import invalid, require
 from snrise._typing import Denoiser, Images, Scalars
 from snrise.process import VP, Process, per_image, posterior_mean, posterior_variance
 from snrise.samplers.noise import Generators, normal_like
@@ -39,7 +40,7 @@ class Ancestral:
         """
         check_grid(logsnrs)
         yield z
-        for logsnr_t, logsnr_s in zip(logsnrs[:-1], logsnrs[1:], strict=True):
+        for logsnr_t, logsnr_s in pairwise(logsnrs):
             t, s = (value.expand(len(z)).to(z) for value in (logsnr_t, logsnr_s))
             x = denoise(z, t)
             mean = posterior_mean(z, x, t, s, eta=self.eta, process=self.process)
@@ -67,6 +68,7 @@ class Ddim:
 
 def check_grid(logsnrs: Tensor) -> None:
     """Raise unless λ is one dimension that strictly increases."""
-    require(logsnrs.ndim == 1 and len(logsnrs) >= 2, "sampler.logsnrs", tuple(logsnrs.shape), "[steps + 1], 2 values or more")
-    increases = bool((logsnrs[1:] > logsnrs[:-1]).all())
-    require(increases, "sampler.logsnrs", "values that do not increase", "λ from the noisy end up", "see samplers.grids")
+    one_line = logsnrs.ndim == 1 and len(logsnrs) >= 2
+    require(one_line, "sampler.logsnrs", tuple(logsnrs.shape), "[steps + 1], 2 values or more")
+    if not bool((logsnrs[1:] > logsnrs[:-1]).all()):
+        raise invalid("sampler.logsnrs", "values that do not increase", "λ from the noisy end up", "see samplers.grids")

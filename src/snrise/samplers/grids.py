@@ -13,8 +13,8 @@ def uniform_time(schedule: Schedule, steps: int) -> Scalars:
     """λ(t) at t = 1, …, 0 in equal steps: [steps + 1], noisiest first, in float64.
 
     >>> from snrise.schedules import Cosine
-    >>> uniform_time(Cosine(), 2)
-    tensor([-1.5000e+01,  4.4409e-16,  1.5000e+01], dtype=torch.float64)
+    >>> uniform_time(Cosine(), 4)
+    tensor([-15.0000,  -1.7604,   0.0000,   1.7604,  15.0000], dtype=torch.float64)
     """
     require(steps >= 1, "uniform_time.steps", steps, "a whole number above 0")
     return schedule(torch.linspace(1, 0, steps + 1, dtype=torch.float64))

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from snrise._errors import require
+from snrise._errors import invalid
 
 __all__ = ["Generators", "generators", "normal_like"]
 
@@ -26,9 +26,10 @@ def generators(seed: int, first: int, count: int) -> list[torch.Generator]:
 
 
 def normal_like(like: Tensor, generator: Generators) -> Tensor:
-    """White noise of the shape, dtype and device of `like` [b c h w]; drawn on each generator's own device in float32."""
+    """White noise of the shape, dtype and device of `like` [b c h w]; drawn in float32, on each generator's device."""
     if generator is None or isinstance(generator, torch.Generator):
         device = like.device if generator is None else generator.device
         return torch.randn(like.shape, generator=generator, device=device).to(like)
-    require(len(generator) == len(like), "sampler.generator", f"{len(generator)} generators", f"one for each of {len(like)} images")
+    if len(generator) != len(like):
+        raise invalid("sampler.generator", f"{len(generator)} generators", f"one for each of {len(like)} images")
     return torch.stack([torch.randn(like.shape[1:], generator=g, device=g.device) for g in generator]).to(like)

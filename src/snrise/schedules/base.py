@@ -29,6 +29,7 @@ class Schedule(ABC):
 def density(schedule: Schedule, logsnr: Scalars) -> Scalars:
     """p(λ) = −dt/dλ of λ(t) with t uniform in [0, 1]; 0 outside the schedule's range.
 
+    >>> from snrise.schedules import Cosine
     >>> density(Cosine(), torch.tensor([0.0, 99.0]))
     tensor([0.1593, 0.0000])
     """
@@ -42,11 +43,12 @@ def density(schedule: Schedule, logsnr: Scalars) -> Scalars:
 
 
 def smaller_angle(logsnr: Tensor) -> tuple[Tensor, Tensor]:
-    """atan(e^{−|λ|/2}) in [0, π/4], the smaller of the angle and its complement, and whether it is the angle (λ > 0)."""
+    """atan(e^{−|λ|/2}) in [0, π/4]: the smaller of the angle and its complement; and whether it is the angle (λ > 0)."""
     return torch.atan(torch.exp(-0.5 * logsnr.abs())), logsnr > 0
 
 
 def logsnr_of(angle: Tensor, complement: Tensor) -> Tensor:
+    """λ = −2 log tan(angle)."""
     return 2 * (torch.log(torch.sin(complement)) - torch.log(torch.sin(angle)))
 
 
@@ -56,6 +58,7 @@ def angle_of(logsnr: float) -> float:
 
 
 def check_limits(where: str, low: float, high: float, bounded: bool = False) -> None:
+    """Raise unless low < high, and both are finite if they must be."""
     if bounded:
         for name, value in (("logsnr_min", low), ("logsnr_max", high)):
             require(math.isfinite(value), f"{where}.{name}", value, "a finite number", "use -15 and 15")

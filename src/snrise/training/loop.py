@@ -86,7 +86,7 @@ def train(state: TrainState, batches: Iterator[Batch], recipe: Recipe) -> Iterat
 
 def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_seconds: float) -> Report:
     count = len(batch.images)
-    rate = recipe.learning_rate(state.images_seen + count)
+    rate = recipe.learning_rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     logsnr, losses, plain = _gradient(state, batch, recipe)
