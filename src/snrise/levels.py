@@ -12,6 +12,7 @@ import torch
 
 from snrise._errors import require
 from snrise._typing import LogSnr, PerImage
+from snrise.process import product
 from snrise.schedules import Schedule, density
 
 __all__ = ["Drawn", "Levels"]
@@ -51,4 +52,4 @@ class Levels:
         logsnr = self.schedule(t)
         if self.like is None or self.like == self.schedule:
             return Drawn(logsnr, torch.ones_like(logsnr))
-        return Drawn(logsnr, -density(self.like, logsnr) * self.schedule.derivative(t))
+        return Drawn(logsnr, -product(density(self.like, logsnr), self.schedule.derivative(t)))

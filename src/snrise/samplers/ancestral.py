@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor
 
 from snrise._errors import invalid, require
@@ -39,16 +40,16 @@ class Ancestral:
         `logsnrs` [steps + 1] increases. The last step adds the noise that belongs to the last λ, if any.
         """
         check_grid(logsnrs)
+        precision = torch.promote_types(z.dtype, torch.float32)
         yield z
         for logsnr_t, logsnr_s in pairwise(logsnrs):
-            t, s = (value.expand(len(z)).to(z) for value in (logsnr_t, logsnr_s))
+            t, s = (value.expand(len(z)).to(z.device, precision) for value in (logsnr_t, logsnr_s))
             x = denoise(z, t)
-            mean = posterior_mean(z, x, t, s, eta=self.eta, process=self.process)
+            step = posterior_mean(z, x, t, s, eta=self.eta, process=self.process)
             if self.eta > 0:
                 variance = posterior_variance(t, s, gamma=self.gamma, process=self.process)
-                z = mean + per_image(self.eta * variance.sqrt(), z) * normal_like(z, generator)
-            else:
-                z = mean
+                step = step + per_image(self.eta * variance.sqrt(), z) * normal_like(z, generator)
+            z = step.to(z.dtype)
             yield z
 
 

@@ -14,7 +14,7 @@ def uniform_time(schedule: Schedule, steps: int) -> Scalars:
 
     >>> from snrise.schedules import Cosine
     >>> uniform_time(Cosine(), 4)
-    tensor([-15.0000,  -1.7604,   0.0000,   1.7604,  15.0000], dtype=torch.float64)
+    tensor([-15.0000,  -1.7612,   0.0000,   1.7612,  15.0000], dtype=torch.float64)
     """
     require(steps >= 1, "uniform_time.steps", steps, "a whole number above 0")
     return schedule(torch.linspace(1, 0, steps + 1, dtype=torch.float64))

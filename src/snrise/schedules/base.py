@@ -43,7 +43,7 @@ def density(schedule: Schedule, logsnr: Scalars) -> Scalars:
 
 
 def smaller_angle(logsnr: Tensor) -> tuple[Tensor, Tensor]:
-    """atan(e^{−|λ|/2}) in [0, π/4]: the smaller of the angle and its complement; and whether it is the angle (λ > 0)."""
+    """atan(e^{−|λ|/2}) in [0, π/4]: the smaller of the angle and its complement; and if it is the angle (λ > 0)."""
     return torch.atan(torch.exp(-0.5 * logsnr.abs())), logsnr > 0
 
 

@@ -27,9 +27,12 @@ class Cosine(Schedule):
     logsnr_max: float | None = 15.0
 
     def __post_init__(self) -> None:
-        require(self.offset >= 0, "Cosine.offset", self.offset, "a number, 0 or more")
+        require(0 <= self.offset < math.inf, "Cosine.offset", self.offset, "a number, 0 or more")
         check_limits("Cosine", -math.inf if self.logsnr_min is None else self.logsnr_min,
-                      math.inf if self.logsnr_max is None else self.logsnr_max)
+                     math.inf if self.logsnr_max is None else self.logsnr_max)
+        # The offset alone starts at λ = −2 log tan(½π·offset/(1+offset)), and that too must be above logsnr_min.
+        require(self._ends()[2] > 0, "Cosine.offset", self.offset,
+                f"a number small enough to start above logsnr_min={self.logsnr_min}")
 
     def _ends(self) -> tuple[float, float, float]:
         """The first angle, the last one's complement, and the angle turned in between."""
@@ -70,7 +73,8 @@ class LinearBeta(Schedule):
 
     def __post_init__(self) -> None:
         require(self.beta_min > 0, "LinearBeta.beta_min", self.beta_min, "a number above 0")
-        require(self.beta_max > self.beta_min, "LinearBeta.beta_max", self.beta_max, f"a number above beta_min={self.beta_min}")
+        above = f"a number above beta_min={self.beta_min}"
+        require(self.beta_min < self.beta_max < math.inf, "LinearBeta.beta_max", self.beta_max, above)
 
     def _integral(self, t: Tensor) -> Tensor:
         return t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
@@ -116,7 +120,7 @@ class UniformPower(Schedule):
     r"""SNR^power moves linearly in t between two λ; Su 2024, §7.2.
 
     power = 1 is the grid τ = SNR, −1 is τ = 1/SNR (σ² linear when α = 1), −1/(2ρ) is Karras et al. 2022, eq. 5
-    (σ^{1/ρ} linear); the limit power → 0 is `UniformLogSnr`.
+    (σ^{1/ρ} linear); the limit power → 0 is `UniformLogSnr`. Computed in float64: SNR^power spans many decades.
     """
 
     power: float = 1.0
@@ -126,6 +130,9 @@ class UniformPower(Schedule):
     def __post_init__(self) -> None:
         require(self.power != 0, "UniformPower.power", self.power, "a number other than 0", "use UniformLogSnr")
         check_limits("UniformPower", self.logsnr_min, self.logsnr_max, bounded=True)
+        # Beyond e^±700 the smallest SNR^power is 0 beside the largest.
+        most = 700 / (self.logsnr_max - self.logsnr_min)
+        require(abs(self.power) <= most, "UniformPower.power", self.power, f"a number in [-{most:.4g}, {most:.4g}]")
 
     @property
     def _floor(self) -> float:
@@ -133,20 +140,22 @@ class UniformPower(Schedule):
         return math.exp(-abs(self.power) * (self.logsnr_max - self.logsnr_min))
 
     def _mix(self, t: Tensor) -> Tensor:
-        """SNR^power as a share of its largest value."""
-        return 1 - t + t * self._floor if self.power > 0 else t + (1 - t) * self._floor
+        """SNR^power as a share of its largest value, in float64."""
+        wide = t.double()
+        return 1 - wide + wide * self._floor if self.power > 0 else wide + (1 - wide) * self._floor
 
     def __call__(self, t: Scalars) -> Scalars:
-        return (self.logsnr_max if self.power > 0 else self.logsnr_min) + torch.log(self._mix(t)) / self.power
+        end = self.logsnr_max if self.power > 0 else self.logsnr_min
+        return (end + torch.log(self._mix(t)) / self.power).to(t.dtype)
 
     def derivative(self, t: Scalars) -> Scalars:
-        return (self._floor - 1) / (abs(self.power) * self._mix(t))
+        return ((self._floor - 1) / (abs(self.power) * self._mix(t))).to(t.dtype)
 
     def inverse(self, logsnr: Scalars) -> Scalars:
-        end = self.logsnr_max if self.power > 0 else self.logsnr_min
-        within = logsnr.clamp(self.logsnr_min, self.logsnr_max)
-        from_end = (torch.expm1(self.power * (within - end)) / (self._floor - 1)).clamp(0, 1)
-        return from_end if self.power > 0 else 1 - from_end
+        within = logsnr.double().clamp(self.logsnr_min, self.logsnr_max)
+        # Both signs measured from λ_max, where t is near 0 and has digits to lose.
+        share = torch.expm1(self.power * (within - self.logsnr_max)) / (self._floor - 1)
+        return (share if self.power > 0 else -self._floor * share).clamp(0, 1).to(logsnr.dtype)
 
 
 def _probit(t: Tensor) -> Tensor:
@@ -158,7 +167,7 @@ def _probit(t: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LogNormal(Schedule):
-    """log σ/α normal with a mean and a deviation: λ = −2(mean + std·Φ⁻¹(t)). Karras et al. 2022, table 1; ends at ±∞."""
+    """log σ/α normal with a mean and a deviation: λ = −2(mean + std·Φ⁻¹(t)), to ±∞. Karras et al. 2022, table 1."""
 
     mean: float = -1.2
     std: float = 1.2
@@ -173,8 +182,8 @@ class LogNormal(Schedule):
         return -2 * self.std * math.sqrt(2 * math.pi) * torch.exp(0.5 * _probit(t) ** 2)
 
     def inverse(self, logsnr: Scalars) -> Scalars:
-        t: Tensor = torch.special.ndtr((-0.5 * logsnr - self.mean) / self.std)
-        return t
+        # Φ by erfc, which keeps its digits where Φ is near 0.
+        return 0.5 * torch.erfc((0.5 * logsnr + self.mean) / (self.std * math.sqrt(2)))
 
 
 @final

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from snrise._errors import invalid, require
+from snrise._errors import invalid, require, unknown
 from snrise._typing import Size, StrEnum
 from snrise.schedules.base import Schedule
 from snrise.schedules.formulas import Cosine, UniformLogSnr, UniformPower
@@ -12,7 +12,7 @@ from snrise.schedules.wrappers import Shifted
 
 
 class Ends(StrEnum):
-    """What a shift does to a schedule's limits: they move with it, or they stay and only what lies between is shifted."""
+    """What a shift does to a schedule's limits: they move with it, or they stay and only what lies between shifts."""
 
     MOVE = "move"
     STAY = "stay"
@@ -37,7 +37,9 @@ def for_resolution(
     With `ends="stay"` the base's own limits are un-shifted first, so that the result ends at them.
     """
     factor = shift_factor(image, reference)
-    if Ends(ends) is Ends.STAY:
+    if ends not in tuple(Ends):
+        raise unknown("for_resolution.ends", ends, Ends)
+    if ends == Ends.STAY:
         base = _with_moved_limits(base, 2 * math.log(factor))
     return Shifted(base=base, factor=factor)
 

@@ -19,7 +19,8 @@ from snrise.schedules.base import Schedule, check_limits
 class Shifted(Schedule):
     r"""λ(t) = λ_base(t) − 2 log factor: pooled by factor×factor it has the SNR of its base.
 
-    Hoogeboom et al. 2023, sec. 3.1; Su 2024, §4.5, §5. The base's limits move too; `for_resolution(ends="stay")` keeps them.
+    Hoogeboom et al. 2023, sec. 3.1; Su 2024, §4.5, §5. The base's limits move too; `for_resolution(ends="stay")` keeps
+    them.
     """
 
     base: Schedule
@@ -56,12 +57,20 @@ class Clipped(Schedule):
         check_limits("Clipped", self.logsnr_min, self.logsnr_max)
 
     def __call__(self, t: Scalars) -> Scalars:
-        return self.base(t).clamp(self.logsnr_min, self.logsnr_max)
+        logsnr, inside = self._base(t)
+        # The base is not asked again where it may be infinite, so that no infinite slope meets a gradient of 0.
+        return torch.where(inside, self.base(torch.where(inside, t, 0.5)), logsnr)
 
     def derivative(self, t: Scalars) -> Scalars:
+        _, inside = self._base(t)
+        return torch.where(inside, self.base.derivative(torch.where(inside, t, 0.5)), 0.0)
+
+    @torch.no_grad()
+    def _base(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The base's λ, clipped, and where it is within the limits."""
         logsnr = self.base(t)
         inside = (logsnr >= self.logsnr_min) & (logsnr <= self.logsnr_max)
-        return torch.where(inside, self.base.derivative(t), 0.0)
+        return logsnr.clamp(self.logsnr_min, self.logsnr_max), inside
 
     def inverse(self, logsnr: Scalars) -> Scalars:
         t = self.base.inverse(logsnr.clamp(self.logsnr_min, self.logsnr_max))
@@ -74,22 +83,29 @@ class Clipped(Schedule):
 class Interpolated(Schedule):
     r"""λ(t) = (1−t)·λ_clean(t) + t·λ_noisy(t): one schedule at the clean end, another at the noisy end.
 
-    Hoogeboom et al. 2023, sec. 3.1. The usual choice is the less shifted at the clean end (more time for fine detail) and
-    the more shifted at the noisy end. The other order need not decrease; `diagnostics.diagnose` says so.
+    Hoogeboom et al. 2023, sec. 3.1. The usual choice is the less shifted at the clean end (more time for fine detail)
+    and the more shifted at the noisy end. The other order need not decrease; `diagnostics.diagnose` says so.
     """
 
     clean: Schedule
     noisy: Schedule
 
     def __call__(self, t: Scalars) -> Scalars:
-        return product(1 - t, self.clean(t)) + product(t, self.noisy(t))
+        return _weighted(1 - t, self.clean, t) + _weighted(t, self.noisy, t)
 
     def derivative(self, t: Scalars) -> Scalars:
-        gap = torch.nan_to_num(difference(self.noisy(t), self.clean(t)), posinf=0.0, neginf=0.0)
+        gap = difference(self.noisy(t), self.clean(t))
         return gap + product(1 - t, self.clean.derivative(t)) + product(t, self.noisy.derivative(t))
 
     def inverse(self, logsnr: Scalars) -> Scalars:
         return _bisect(self, logsnr)
+
+
+def _weighted(weight: Tensor, schedule: Schedule, t: Tensor) -> Tensor:
+    """weight·λ(t), with 0·∞ = 0, forward and backward."""
+    with torch.no_grad():
+        lost = (weight == 0) & schedule(t).isinf()
+    return torch.where(lost, 0.0, weight * schedule(torch.where(lost, 0.5, t)))
 
 
 @final
@@ -109,31 +125,45 @@ class ZeroTerminalSnr(Schedule):
         return last, first_gap, first / (first - last)
 
     def _alpha(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """α', 1 − α', the base's λ and k at t, in float64."""
+        """α', 1 − α', the base's λ (0 for an infinite one) and k at t, in float64."""
         last, first_gap, k = self._constants(t)
         base = self.base(t.double())
+        base = torch.where(base.isinf(), 0.0, base)
         alpha = k * (torch.exp(0.5 * logsigmoid(base)) - last)
+        # Exactly 0 at the end, whatever rounding says there, with the slope it has.
+        alpha = torch.where(t >= 1, alpha - alpha.detach(), alpha).clamp(min=0)
         return alpha, first_gap + k * (_one_minus_alpha(base) - first_gap), base, k
 
     def __call__(self, t: Scalars) -> Scalars:
-        alpha, gap, _, _ = self._alpha(t)
-        return (2 * torch.log(alpha) - torch.log(gap) - torch.log1p(alpha)).to(t.dtype)
+        wide = t.double()
+        base, ends = self._infinite(wide)
+        inner = torch.where(ends, 0.5, wide)
+        alpha, gap, _, _ = self._alpha(inner)
+        stretched = 2 * torch.log(alpha) - torch.log(gap) - torch.log1p(alpha)
+        return torch.where(ends, base, stretched).to(t.dtype)
 
     def derivative(self, t: Scalars) -> Scalars:
-        alpha, gap, base, k = self._alpha(t)
+        wide = t.double()
+        _, ends = self._infinite(wide)
+        alpha, gap, base, k = self._alpha(torch.where(ends, 0.5, wide))
         # dα/dλ = ½ασ² for the base; dλ'/dα' = 2/(α'(1−α'²)).
         alpha_slope = 0.5 * k * torch.exp(0.5 * logsigmoid(base) + logsigmoid(-base))
-        # At a clean end without noise both 1−α' and this slope vanish, and their ratio is 1.
-        ratio = torch.where(gap == 0, 1.0, alpha_slope / torch.where(gap == 0, 1.0, gap))
-        return (2 * ratio / (alpha * (1 + alpha)) * self.base.derivative(t.double())).to(t.dtype)
+        ratio = torch.where(ends, 1.0, 2 * alpha_slope / (gap * alpha * (1 + alpha)))
+        return (ratio * self.base.derivative(wide)).to(t.dtype)
+
+    def _infinite(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The base's λ, and where it is infinite: there the stretched schedule is too, with the same slope."""
+        base = self.base(t)
+        return base, base.isinf()
 
     def inverse(self, logsnr: Scalars) -> Scalars:
         last, first_gap, k = self._constants(logsnr)
         wide = logsnr.double()
-        alpha = torch.exp(0.5 * logsigmoid(wide)) / k + last
-        gap = first_gap + (_one_minus_alpha(wide) - first_gap) / k
-        base = 2 * torch.log(alpha) - torch.log(gap.clamp(min=0)) - torch.log1p(alpha)
-        return self.base.inverse(base).to(logsnr.dtype)
+        inner = torch.where(wide.isinf(), 0.0, wide)
+        alpha = torch.exp(0.5 * logsigmoid(inner)) / k + last
+        gap = first_gap + (_one_minus_alpha(inner) - first_gap) / k
+        base = 2 * torch.log(alpha) - torch.log(gap) - torch.log1p(alpha)
+        return self.base.inverse(torch.where(wide.isinf(), wide, base)).to(logsnr.dtype)
 
 
 def _one_minus_alpha(logsnr: Tensor) -> Tensor:
@@ -142,7 +172,7 @@ def _one_minus_alpha(logsnr: Tensor) -> Tensor:
 
 
 def _bisect(schedule: Schedule, logsnr: Tensor) -> Tensor:
-    """The t at which a decreasing schedule crosses λ, to the last bit of float64; a gradient by the inverse function rule."""
+    """The t at which a decreasing schedule crosses λ, to the last bit of float64, with the gradient dt/dλ."""
     with torch.no_grad():
         target = logsnr.double()
         low, high = torch.zeros_like(target), torch.ones_like(target)
