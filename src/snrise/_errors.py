@@ -24,7 +24,7 @@ def unknown(where: str, name: str, options: Iterable[str], noun: str = "name") -
     >>> print(unknown("config.schedule", "cosin", ["cosine", "linear_beta"], "schedule"))
     config.schedule: no such schedule 'cosin'; did you mean 'cosine'? allowed: cosine, linear_beta
     """
-    options = sorted(options)
+    options = sorted(map(str, options))
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     hint = f" did you mean {close[0]!r}?" if close else ""
     return SnriseError(f"{where}: no such {noun} {name!r};{hint} allowed: {', '.join(options)}")

@@ -83,6 +83,10 @@ class LossConfig:
     factors: tuple[int, ...] | None = None
     levels: LevelsConfig = LevelsConfig()
 
+    def __post_init__(self) -> None:
+        good = self.factors is None or (self.factors and min(self.factors) >= 1)
+        require(bool(good), "factors", self.factors, "one or more whole numbers above 0, or null")
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,8 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
+        low, high = self.guidance_interval or (0, 1)
+        require(low < high, "guidance_interval", self.guidance_interval, "[lowest λ, highest λ], or null for all")
 
 
 @final
@@ -155,6 +161,9 @@ class RunConfig:
     loss: LossConfig = LossConfig()
     sampling: SamplingConfig = SamplingConfig()
     log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
 
 
 def parse(document: dict[str, Any]) -> RunConfig:

@@ -42,7 +42,10 @@ T = TypeVar("T")
 
 def construct(kind: type[T], data: Any, where: str) -> T:
     """Build a `kind` from plain data; `where` is the path that errors begin with."""
-    result: T = _value(kind, data, where)
+    try:
+        result: T = _value(kind, data, where)
+    except RecursionError:
+        raise SnriseError(f"{where}: nested too deeply") from None
     return result
 
 
@@ -74,7 +77,7 @@ def _member(interface: Any, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping) or "kind" not in data:
         raise invalid(where, data, f"settings with a kind: {', '.join(sorted(table))}")
     kind = data["kind"]
-    if kind not in table:
+    if not isinstance(kind, str) or kind not in table:
         raise unknown(f"{where}.kind", kind, table, "kind")
     return _dataclass(table[kind], {k: v for k, v in data.items() if k != "kind"}, where, decided)
 
@@ -116,10 +119,8 @@ def kind_of(member: Any) -> str | None:
 
 def _leaf(hint: Any, data: Any, where: str) -> Any:
     """A number, text, choice or list of them, checked by pydantic without any coercion beyond JSON's."""
-    if isinstance(data, float) and not math.isfinite(data):
-        raise invalid(where, data, "a finite number")
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(data), strict=True)
+        value = TypeAdapter(hint).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = where + "".join(f"[{part}]" if isinstance(part, int) else "" for part in first["loc"])
@@ -128,8 +129,11 @@ def _leaf(hint: Any, data: Any, where: str) -> Any:
             raise unknown(path, data, options, "choice") from None
         allowed = f"one of {', '.join(options)}" if options else first["msg"].removeprefix("Input should be ")
         raise invalid(path, data, allowed) from None
-    except TypeError:
+    except (TypeError, ValueError):  # no JSON: a date, bytes, a list that holds itself
         raise invalid(where, data, "a number, text, true or false, or a list of them") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise invalid(where, data, "a finite number")
+    return value
 
 
 def _options(hint: Any) -> list[str]:

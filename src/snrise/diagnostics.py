@@ -82,8 +82,8 @@ class Report:
 def diagnose(schedule: Schedule, image: Size, reference: Size = (64, 64)) -> Report:
     """Check a schedule for images of one size (height, width), as seen after pooling to the reference size.
 
-    Su 2024, §10.4. Four checks: λ decreases strictly; dλ/dt has no jump; the ends cover, from noise of two grey levels to a mean
-    colour lost in noise; and at least a quarter of the training time lies on each side of pooled SNR 1.
+    Su 2024, §10.4. Four checks: λ decreases strictly; dλ/dt has no jump; the ends cover, from noise of two grey levels
+    to a mean colour lost in noise; and at least a quarter of the training time lies on each side of pooled SNR 1.
     """
     factor = shift_factor(image, reference)
     shift = 2 * math.log(factor)

@@ -28,10 +28,12 @@ def recipes() -> dict[str, Path]:
 def read_document(recipe: str) -> dict[str, Any]:
     """The plain settings of a recipe's name or of a YAML file."""
     path = recipes().get(recipe, Path(recipe))
-    if not path.is_file():
-        raise unknown("recipe", recipe, recipes(), "recipe or file")
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        if not path.is_file():
+            raise unknown("recipe", recipe, recipes(), "recipe or file")
+        document = _plain(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SnriseError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SnriseError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
@@ -51,7 +53,7 @@ def override(document: dict[str, Any], assignment: str) -> None:
     if not equals or not key:
         raise invalid("override", assignment, "key=value, such as training.batch=16")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _plain(text)
     except yaml.YAMLError:
         raise invalid(f"config.{key}", text, "a YAML value") from None
     *path, name = key.split(".")
@@ -65,12 +67,24 @@ def override(document: dict[str, Any], assignment: str) -> None:
             place = place[part]
     if isinstance(place, list):
         place[_index(place, name, f"config.{key}")] = value
-    else:
+    elif isinstance(place, dict):
         place[name] = value
+    else:
+        raise invalid(f"config.{'.'.join(path)}", place, f"settings, to have {name!r} among them")
+
+
+def _plain(text: str) -> Any:
+    """YAML as plain data. PyYAML lets any error out of a value that only looks right, such as a 13th month."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except UnicodeError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
 def _index(items: list[Any], text: str, where: str) -> int:
-    if not text.isdigit() or int(text) >= len(items):
+    if text not in map(str, range(len(items))):
         raise invalid(where, text, f"a number from 0 to {len(items) - 1}")
     return int(text)
 
@@ -108,7 +122,17 @@ def differences(a: Any, b: Any, where: str = "") -> list[tuple[str, Any, Any]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, to which 1e-3 is a number too, and which refuses a key twice."""
+    """YAML's safe loader, to which 1e-3 is a number too, and which refuses a key twice and aliases.
+
+    What stands behind an alias would be shared: changed in one place, it would change in all; and it could hold itself.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            text = f"alias *{event.anchor} is not allowed; write the value out"
+            raise yaml.composer.ComposerError(None, None, text, event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -44,7 +44,7 @@ def denoising_loss(
     logsnr: LogSnr,
     labels: Labels | None = None,
     *,
-    weighting: Weighting = Constant(),  # noqa: B008 - frozen
+    weighting: Weighting = Constant(),
     factors: Sequence[int] = (1,),
 ) -> tuple[PerImage, PerImage]:
     """Weighted loss and plain ε-loss of each image, [b] each, in float32 whatever the network's precision.

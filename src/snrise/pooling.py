@@ -89,7 +89,7 @@ def _ratios(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(value / values[0] if values[0] > 0 else math.nan for value in values)
 
 
-def signal_power(batches: Iterable[Images], factors: Sequence[int]) -> SignalPower:
+def signal_power(batches: Iterable[Float[Tensor, "_ c h w"]], factors: Sequence[int]) -> SignalPower:
     """Measure the power of D_s x for every factor on batches of images in [−1, 1], all of one size; in float64.
 
     >>> signal_power([torch.ones(4, 3, 8, 8)], factors=(1, 2)).power

@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from snrise._errors import SnriseError
 from snrise.data import Preprocess, open_image
@@ -133,3 +133,31 @@ def test_animations_give_their_first_frame(form):
     assert colour_of(image) == (255, 0, 0)
     image.seek(1)
     assert colour_of(image) == (255, 0, 0)
+
+
+def _swapped_profile() -> bytes:
+    """An RGB profile whose red and blue primaries have changed places: no viewer may take it for sRGB."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {}
+    for i in range(int.from_bytes(profile[128:132], "big")):
+        entry = 132 + 12 * i
+        tags[bytes(profile[entry : entry + 4])] = entry
+    red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
+    profile[red + 4 : red + 12], profile[blue + 4 : blue + 12] = profile[blue + 4 : blue + 12], profile[red + 4 : red + 12]
+    return bytes(profile).replace("sRGB".encode("utf-16-be"), "XRGB".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_rgb_of_another_colour_space_is_converted(mode: str) -> None:
+    image = Image.new(mode, (2, 2), (255, 0, 0))
+    image.info["icc_profile"] = _swapped_profile()
+    red, green, blue = to_rgb(image, (255, 255, 255)).getpixel((0, 0))
+    assert blue > 250
+    assert red < 5
+    assert green < 5
+
+
+def test_a_broken_rgb_profile_is_ignored() -> None:
+    image = Image.new("RGB", (2, 2), (10, 20, 30))
+    image.info["icc_profile"] = b"no profile"
+    assert to_rgb(image, (255, 255, 255)).getpixel((0, 0)) == (10, 20, 30)

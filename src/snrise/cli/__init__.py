@@ -41,7 +41,7 @@ def main() -> None:
     """Run the command line; a mistake in the input is one line on standard error, and status 2."""
     try:
         app()
-    except SnriseError as error:
+    except (SnriseError, OSError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         else:

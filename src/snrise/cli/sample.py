@@ -13,7 +13,7 @@ from snrise import build
 from snrise._errors import require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.plots import sample_grid
-from snrise.samplers import Ancestral
+from snrise.samplers import Ancestral, Sampler
 from snrise.training import draw_labels, generate
 
 __all__ = ["sample"]
@@ -43,15 +43,15 @@ def sample(
 ) -> None:
     """Sample from a run, on the schedule that it was trained with."""
     trained = build.open_run(run, ema=ema, device=device_of(device))
-    sampler = None
-    if eta is not None or gamma is not None:
-        sampler = Ancestral(eta=1.0 if eta is None else eta, gamma=gamma or 0.0)
-    how = build.generation(trained.config, steps=steps, guidance=guidance, sampler=sampler)
+    target = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
+    grid = target.suffix.lower() == ".png"
+    require(grid or not target.suffix, "--out", str(target), "a grid (….png) or a folder")
+    require(grid or not target.is_file(), "--out", str(target), "a grid (….png) or a folder; this is a file")
+    how = build.generation(trained.config, steps=steps, guidance=guidance, sampler=_sampler(trained, eta, gamma))
     labels = _labels(trained, classes, number, seed)
     parts = generate(trained.network, how, labels, number, seed=seed, batch=batch)
-    target = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
     batches = -(-number // batch)
-    if target.suffix:
+    if grid:
         images = torch.cat(list(track(parts, "sampling", total=batches)))
         target.parent.mkdir(parents=True, exist_ok=True)
         sample_grid(images, scale=max(1, 64 // max(how.size))).save(target)
@@ -64,6 +64,15 @@ def sample(
             _png(image).save(target / f"{written:06d}.png")
             written += 1
     typer.echo(f"{written} pictures in {target}{'/'}")
+
+
+def _sampler(trained: build.Trained, eta: float | None, gamma: float | None) -> Sampler | None:
+    """The run's sampler with another eta or gamma, or None for the run's own."""
+    if eta is None and gamma is None:
+        return None
+    own = trained.config.sampling.sampler
+    base = own if isinstance(own, Ancestral) else Ancestral(eta=0.0)
+    return Ancestral(eta=base.eta if eta is None else eta, gamma=base.gamma if gamma is None else gamma)
 
 
 def _labels(trained: build.Trained, classes: list[str] | None, number: int, seed: int) -> Tensor | None:

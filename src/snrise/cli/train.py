@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -59,14 +58,14 @@ def train(
     recipe = build.recipe(config)
     _introduce(config, dataset, state)
     if dry_run:
-        console.print(to_yaml(config), markup=False, highlight=False)
+        typer.echo(to_yaml(config), nl=False)
         return
     folder = out or Path("runs") / config.name
     _open(folder, config)
     checkpoint = latest(folder / "checkpoints")
     if checkpoint is not None:
         load_state(state, checkpoint)
-        console.print(f"going on from {state.images_seen:,} images ({checkpoint})")
+        console.print(f"going on from {state.images_seen:,} images ({checkpoint})", markup=False, soft_wrap=True)
     batches = dataset.batches(config.training.batch, seed=config.seed, position=state.images_seen)
     watch = _Watch(config, dataset, state, folder)
     with _progress(state, config.training.images) as advance, _stop_signals() as stopped:
@@ -77,7 +76,7 @@ def train(
                 break
     watch.save()
     if state.images_seen >= config.training.images:
-        console.print(f"done: {watch.draw()}\nmore pictures: snrise sample {folder}")
+        console.print(f"done: {watch.draw()}\nmore pictures: snrise sample {folder}", markup=False, soft_wrap=True)
     else:
         console.print(f"stopped at {state.images_seen:,} images and saved; the same command goes on")
 
@@ -114,7 +113,7 @@ def _introduce(config: RunConfig, dataset: Dataset, state: TrainState) -> None:
     console.print(
         f"{config.name}: {len(dataset):,} images at {height}x{width}, {len(classes or ())} classes; "
         f"{parameters / 1e6:.1f} M parameters; {config.training.images:,} images in batches of {config.training.batch} "
-        f"on {state.device}", highlight=False,
+        f"on {state.device}", highlight=False, markup=False, soft_wrap=True,
     )
     found = diagnose(build.schedule(config), config.data.resolution, config.schedule.reference or (64, 64))
     for problem in found.problems:
@@ -125,7 +124,7 @@ def _open(folder: Path, config: RunConfig) -> None:
     """Make the run's folder, or check that the one that is there is of the same settings."""
     file = folder / "config.yaml"
     if file.exists():
-        old = yaml.safe_load(file.read_text(encoding="utf-8"))
+        old = documents.read_document(str(file))
         changed = [d for d in documents.differences(old, plain(config)) if not d[0].startswith(MAY_CHANGE)]
         if changed:
             told = ", ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)

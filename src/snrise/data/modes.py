@@ -16,8 +16,9 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], where: str = "i
     """The image as 8-bit RGB, whatever its mode.
 
     Transparency is composited over `background`. CMYK goes through its ICC profile to sRGB if it has one, and through
-    Pillow's plain formula if not. 16-bit grey is scaled by 1/257, floating point is read as 0…1. Profiles of RGB images
-    are not applied.
+    Pillow's plain formula if not. 16-bit grey is scaled by 1/257, floating point is read as 0…1. RGB with a
+    profile of another colour space (Display P3, Adobe RGB …) is converted to sRGB; one that is broken is ignored, as
+    viewers do.
 
     Raises:
         SnriseError: for integers beyond 16 bits or floats outside 0…1, whose scale the file does not tell,
@@ -32,9 +33,24 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int], where: str = "i
         return _grey(np.asarray(image).astype(np.float64) / 65535, where, "whole numbers 0…65535 (16 bits)", 65535)
     if image.mode == "F":
         return _grey(np.asarray(image).astype(np.float64), where, "floats 0…1", 1)
+    image = _in_srgb(image)
     if image.has_transparency_data:
         return _over(image, background)
     return image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """RGB or RGBA of another colour space, by its ICC profile; anything else as it is."""
+    profile = image.info.get("icc_profile")
+    if image.mode not in ("RGB", "RGBA") or not profile:
+        return image
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(own):
+            return image
+        return ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode=image.mode) or image
+    except (OSError, ImageCms.PyCMSError):
+        return image
 
 
 def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

@@ -1,7 +1,5 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
-import math
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +13,7 @@ def factor_for(image: Size, side: int = 32) -> int:
     >>> factor_for((256, 384))
     8
     """
-    return 1 << max(0, math.ceil(math.log2(min(image) / side)))
+    return 1 << max(0, -(-min(image) // side) - 1).bit_length()
 
 
 class PatchStem(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snrise._errors import require
+from snrise._errors import require, unknown
 from snrise._typing import Images, Labels, LogSnr, StrEnum
 from snrise.networks.base import NetworkConfig, check_size
 from snrise.networks.embeddings import Conditioning
@@ -43,9 +43,11 @@ class Level:
         require(self.channels >= 1, "Level.channels", self.channels, "a whole number above 0")
         require(self.blocks >= 0, "Level.blocks", self.blocks, "a whole number, 0 or more")
         require(0 <= self.dropout < 1, "Level.dropout", self.dropout, "a number in [0, 1)")
+        if self.kind not in tuple(Kind):
+            raise unknown("Level.kind", self.kind, Kind, "kind")
         object.__setattr__(self, "kind", Kind(self.kind))
         if self.attends:
-            require(self.head % 4 == 0, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
+            require(self.head >= 4 and self.head % 4 == 0, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
             fix = f"use {max(1, self.channels // self.head) * self.head}"
             whole = self.channels % self.head == 0
             require(whole, "Level.channels", self.channels, f"a multiple of head={self.head}", fix)
@@ -67,7 +69,8 @@ class UViTConfig(NetworkConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
         require(len(self.levels) >= 1, "UViTConfig.levels", self.levels, "one level or more")
-        require(self.stem >= 1, "UViTConfig.stem", self.stem, "a whole number above 0")
+        for name in ("stem", "embedding", "image_channels"):
+            require(getattr(self, name) >= 1, f"UViTConfig.{name}", getattr(self, name), "a whole number above 0")
 
     @property
     def divisor(self) -> int:

@@ -10,8 +10,9 @@ images, pixel for pixel. `save` writes either.
 
 from snrise.plots.curves import loss_by_logsnr, schedule_curves, signal_power
 from snrise.plots.pictures import noise_at_resolutions, sample_grid, side_by_side
-from snrise.plots.style import save
+from snrise.plots.style import logsnr_text, save
 
 __all__ = [
-    "loss_by_logsnr", "noise_at_resolutions", "sample_grid", "save", "schedule_curves", "side_by_side", "signal_power",
+    "logsnr_text", "loss_by_logsnr", "noise_at_resolutions", "sample_grid", "save", "schedule_curves", "side_by_side",
+    "signal_power",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from snrise.schedules import Schedule, Shifted, shift_factor
 
 #: λ beyond this are not shown: σ/α of e±12 is noiseless, or noise, in any image.
 SHOWN = 24.0
-#: An octave with less than this share of the time in every schedule is not shown, unless octaves with more lie outside it.
+#: Octaves at either end with less than this share of the time, in every schedule, are not shown.
 LEAST_SHARE = 0.002
 
 
@@ -40,16 +41,17 @@ def schedule_curves(
 
 def _draw_curves(axes: Axes, schedules: Mapping[str, Schedule], factor: float, reference: Size) -> None:
     t = torch.linspace(0, 1, 513, dtype=torch.float64)
+    ends: list[Tensor] = []
     for (name, schedule), colour, dash in zip(schedules.items(), cycle(COLOURS), cycle(DASHES)):
         logsnr = schedule(t)
         kept = logsnr.isfinite()
         axes.plot(t[kept].numpy(), logsnr[kept].numpy(), color=colour, linestyle=dash, linewidth=2.2, label=name)
-    low, high = axes.get_ylim()
-    axes.set(xlim=(0, 1), ylim=(max(low, -SHOWN), min(high, SHOWN)))
+        ends += logsnr[kept].clamp(-SHOWN, SHOWN).aminmax()
+    axes.set(xlim=(0, 1), ylim=(float(min(ends)) - 1.5, float(max(ends)) + 1.5))
     one = -float(pooled_logsnr(torch.zeros(()), factor))
     axes.axhline(one, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
-    axes.annotate(f"SNR 1 at {size_text(reference)}", (0, one), xytext=(5, 3), textcoords="offset points",
-                  fontsize=8.5, color=GREY, family=FONT)
+    axes.annotate(f"SNR 1\nat {size_text(reference)}", (1, one), xytext=(4, 0), textcoords="offset points", va="center",
+                  annotation_clip=False, fontsize=8.5, color=GREY, family=FONT)
     for schedule in schedules.values():
         if isinstance(schedule, Shifted) and schedule.factor != 1:
             _draw_shift(axes, schedule)
@@ -61,8 +63,10 @@ def _draw_shift(axes: Axes, schedule: Shifted) -> None:
     start, end = float(schedule.base(middle)), float(schedule(middle))
     axes.annotate("", (0.5, end), xytext=(0.5, start), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.1,
                                                                    "shrinkA": 0, "shrinkB": 0})
-    axes.annotate(f"−2 log {schedule.factor:.4g}\n= {logsnr_text(-schedule.shift)}", (0.5, (start + end) / 2), xytext=(6, 0),
-                  textcoords="offset points", va="center", fontsize=9, color=INK, family=FONT)
+    # To the right of the lower end, where both curves have gone or not yet come.
+    told = f"−2 log {schedule.factor:.4g} = {logsnr_text(-schedule.shift)}"
+    axes.annotate(told, (0.5, min(start, end)), xytext=(6, 4), textcoords="offset points", fontsize=8.5, color=INK,
+                  family=FONT)
 
 
 def _draw_octaves(axes: Axes, schedules: Mapping[str, Schedule], image: Size, reference: Size) -> None:
@@ -76,9 +80,9 @@ def _draw_octaves(axes: Axes, schedules: Mapping[str, Schedule], image: Size, re
         shown += [octave.exponent for octave in report.octaves if octave.share >= LEAST_SHARE]
     axes.axvline(0, color=GREY, linewidth=1, linestyle=(0, (2, 3)))
     axes.set_xlim(min(shown, default=-1) - 0.5, max(shown, default=0) + 1.5)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.02 + 0.07 * len(schedules)))  # room for the legend
     axes.xaxis.set_major_locator(MultipleLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda exponent, _: "1" if exponent == 0 else f"$2^{{{exponent:.0f}}}$"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda power, _: "1" if power == 0 else f"$2^{{{power:.0f}}}$"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     dress(axes, title="Training time per octave", x=f"SNR at {size_text(reference)}", y="share of training time")
 
@@ -91,31 +95,32 @@ def _stairs(octaves: tuple[Octave, ...]) -> tuple[list[float], list[int]]:
 
 
 def signal_power(power: SignalPower, *, title: str | None = None) -> Figure:
-    """Left: what pooling leaves of the images' power and variation. Right: the log-SNR that pooling gains because of it.
+    """Left: what pooling leaves of the images' power and variation. Right: what that takes from the log-SNR gained.
 
-    If images lost nothing, pooling by s would gain 2 log s (dashed); the schedule's shift assumes that.
+    If images lost nothing (dashed), pooling by s would gain 2 log s, written under s; a schedule's shift assumes that.
     """
     figure, (left, right) = panels(2, f"Power of {power.images} images after pooling" if title is None else title)
     measured = {"power": power.power_ratio, "variation (about the mean colour)": power.variance_ratio}
-    ideal = {"color": GREY, "linewidth": 1.2, "linestyle": (0, (2, 3))}
-    left.axhline(1, label="nothing lost", **ideal)
-    right.plot(power.factors, [_gain(s) for s in power.factors], label="2 log s", **ideal)
+    for axes, ideal in ((left, 1), (right, 0)):
+        axes.axhline(ideal, color=GREY, linewidth=1.2, linestyle=(0, (2, 3)), label="nothing lost")
     for (name, ratios), colour, dash in zip(measured.items(), COLOURS[1:], DASHES, strict=False):
-        # What pooling removes entirely has no log-SNR.
-        kept = [(s, ratio) for s, ratio in zip(power.factors, ratios, strict=True) if ratio > 0]
-        style = {"color": colour, "linestyle": dash, "linewidth": 2.0, "marker": "o", "markersize": 5}
+        style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 2.0, "marker": "o", "markersize": 5}
         left.plot(power.factors, ratios, label=name, **style)
-        right.plot([s for s, _ in kept], [_gain(s, ratio) for s, ratio in kept], label=f"2 log s + log {name.split()[0]} left",
-                   **style)
+        # What pooling removes entirely has no log-SNR.
+        kept = [s for s, ratio in zip(power.factors, ratios, strict=True) if ratio > 0]
+        lost = [_gain(s, ratio) - _gain(s) for s, ratio in zip(power.factors, ratios, strict=True) if ratio > 0]
+        right.plot(kept, lost, label=name, **style)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(power.factors, [f"{s}" for s in power.factors])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(power.factors[0] / 1.15, power.factors[-1] * 1.15)
+    left.set_xticks(power.factors, [f"{s}" for s in power.factors])
+    right.set_xticks(power.factors, [f"{s}\n{logsnr_text(_gain(s))}" for s in power.factors])
     left.set_ylim(0, max(1.08, 1.05 * max(power.power_ratio + power.variance_ratio)))
+    right.set_ylim(min(-0.5, right.get_ylim()[0]), max(0.05, right.get_ylim()[1]))
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    dress(left, title="Left after pooling", x="pooled by s", y="share of the unpooled images' power")
-    dress(right, title="Gained in log-SNR", x="pooled by s", y="pooled λ − λ")
+    dress(left, title="Left after pooling", x="pooled by s", y="share left")
+    dress(right, title="Log-SNR gained by pooling, less 2 log s", x="pooled by s; 2 log s", y="pooled λ − λ − 2 log s")
     return figure
 
 
@@ -152,6 +157,6 @@ def _binned(logsnrs: Tensor, losses: Tensor, bins: int) -> tuple[list[float], li
     finite = logsnrs[logsnrs.isfinite()]
     edges = torch.linspace(float(finite.min()), float(finite.max()), bins + 1, dtype=torch.float64)
     index = (torch.searchsorted(edges, logsnrs, right=True) - 1).clamp(0, bins - 1)
-    occupied = index.unique().tolist()
+    occupied = index.bincount().nonzero().flatten().tolist()
     centres = 0.5 * (edges[:-1] + edges[1:])
     return [float(centres[i]) for i in occupied], [losses[index == i] for i in occupied]

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from snrise._errors import invalid, require
 from snrise._typing import Size
 from snrise.data import to_float, to_uint8
-from snrise.plots.style import GREY, INK, font, logsnr_text, size_text
+from snrise.plots.style import GREY, GRID, INK, font, logsnr_text, size_text
 from snrise.pooling import pool, pooled_logsnr
 from snrise.process import VariancePreserving, diffuse
 from snrise.schedules import Schedule
@@ -62,7 +62,7 @@ def noise_at_resolutions(
 
     Row i is the image pooled by `factors[i]`, noised as `schedule_for((height, width))` says. If every resolution has
     the same schedule, the higher ones look cleaner; with `schedules.for_resolution`, all look alike. Each cell is
-    labelled with λ and the pooled λ. Hoogeboom et al. 2023, fig. 3.
+    labelled with λ, and λ pooled to the smallest. Hoogeboom et al. 2023, fig. 3.
     """
     x = to_float(image) if image.dtype == torch.uint8 else image
     schedules = [schedule_for((x.shape[-2] // factor, x.shape[-1] // factor)) for factor in factors]
@@ -82,7 +82,7 @@ def noise_cells(
     smallest = max(factors)
     for factor in factors:
         if smallest % factor:
-            raise invalid("noise_at_resolutions.factors", tuple(factors), "divisors of the largest", "such as 1, 2, 4, 8")
+            raise invalid("noise_at_resolutions.factors", list(factors), "divisors of the largest", "as 1, 2, 4, 8")
     rows = []
     for factor, levels in zip(factors, logsnrs.to(x.dtype), strict=True):
         clean = pool(x[None], factor).expand(len(levels), -1, -1, -1)
@@ -99,22 +99,26 @@ def _labelled(
     """The cells as a table with headings."""
     height, width = cells.shape[-2:]
     scale = max(1, 192 // max(height, width))
-    across, down = max(scale * width, 150) + GAP, scale * height + 26 + GAP
-    left, top = MARGIN + 92, MARGIN + (40 if title else 0) + 28
-    picture = Image.new("RGB", (left + len(times) * across - GAP + MARGIN, top + len(factors) * down - GAP + MARGIN), "white")
+    sizes = [size_text((x.shape[-2] // factor, x.shape[-1] // factor)) for factor in factors]
+    across, down = max(scale * width, 170) + GAP, scale * height + 26 + GAP
+    left = MARGIN + math.ceil(max(font(16).getlength(text) for text in sizes)) + GAP
+    top = MARGIN + (40 if title else 0) + 28
+    size = (left + len(times) * across - GAP + MARGIN, top + len(factors) * down - GAP + MARGIN)
+    picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, MARGIN), title, INK, font(19, bold=True))
     for column, time in enumerate(times):
         draw.text((left + column * across, top - 8), f"t = {time:g}", INK, font(16), anchor="ls")
     for row, factor in enumerate(factors):
-        size = (x.shape[-2] // factor, x.shape[-1] // factor)
         y = top + row * down
-        draw.text((MARGIN, y + scale * height / 2), size_text(size), INK, font(16), anchor="lm")
+        draw.text((MARGIN, y + scale * height / 2), sizes[row], INK, font(16), anchor="lm")
         pooled = pooled_logsnr(logsnrs[row], max(factors) // factor)
         for column, (here, there) in enumerate(zip(logsnrs[row].tolist(), pooled.tolist(), strict=True)):
-            picture.paste(_enlarged(to_uint8(cells[row, column]), scale), (left + column * across, y))
-            text = f"λ {logsnr_text(here)} → {logsnr_text(there)}"
-            draw.text((left + column * across, y + scale * height + 5), text, GREY, font(13))
+            corner = (left + column * across, y)
+            draw.rectangle((corner[0] - 1, y - 1, corner[0] + scale * width, y + scale * height), outline=GRID)
+            picture.paste(_enlarged(to_uint8(cells[row, column]), scale), corner)
+            text = f"λ {logsnr_text(here)}, pooled {logsnr_text(there)}"
+            draw.text((corner[0], y + scale * height + 5), text, GREY, font(13))
     return picture
 
 

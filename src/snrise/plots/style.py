@@ -36,13 +36,14 @@ def dress(axes: Axes, *, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=10, color=INK, family=FONT)
     axes.grid(True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=9, labelcolor=INK, color=GREY, length=3, labelfontfamily=FONT)
+    axes.tick_params(which="both", labelsize=9, labelcolor=INK, color=GREY, length=3, labelfontfamily=FONT)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GREY)
         spine.set_linewidth(0.8)
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, prop={"family": FONT, "size": 9.5}, labelcolor=INK, handlelength=2.6)
+        axes.legend(facecolor="white", edgecolor="none", framealpha=0.85, labelcolor=INK, handlelength=2.6,
+                    prop={"family": FONT, "size": 9.5})
 
 
 def size_text(size: Size) -> str:
@@ -80,5 +81,5 @@ def save(picture: Figure | Image.Image, path: str | Path) -> Path:
             picture.save(path)
     except OSError as error:
         cause = error.strerror or str(error)
-        raise SnriseError(f"{path}: cannot be written: {cause}; allowed: a file in a folder you may write to") from error
+        raise SnriseError(f"{path}: cannot be written: {cause}; allowed: a file where you may write") from error
     return path

@@ -33,9 +33,11 @@ def density(schedule: Schedule, logsnr: Scalars) -> Scalars:
     >>> density(Cosine(), torch.tensor([0.0, 99.0]))
     tensor([0.1593, 0.0000])
     """
-    ends = schedule(torch.tensor([1.0, 0.0], dtype=logsnr.dtype, device=logsnr.device))
-    inside = (logsnr >= ends[0]) & (logsnr <= ends[1])
-    return torch.where(inside, -1 / schedule.derivative(schedule.inverse(logsnr)), 0.0)
+    with torch.no_grad():
+        ends = schedule(torch.tensor([1.0, 0.5, 0.0], dtype=logsnr.dtype, device=logsnr.device))
+        # Where t stands at an end with an infinite slope, the density is 0.
+        inside = (logsnr >= ends[0]) & (logsnr <= ends[2]) & schedule.derivative(schedule.inverse(logsnr)).isfinite()
+    return torch.where(inside, -1 / schedule.derivative(schedule.inverse(torch.where(inside, logsnr, ends[1]))), 0.0)
 
 
 # tan(angle) = σ/α under VP, so λ = −2 log tan(angle); an angle and its complement to a right angle are kept

@@ -77,7 +77,9 @@ class LinearBeta(Schedule):
         require(self.beta_min < self.beta_max < math.inf, "LinearBeta.beta_max", self.beta_max, above)
 
     def _integral(self, t: Tensor) -> Tensor:
-        return t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
+        # t = 0 is left out of the square, where the infinite slope of λ would meet the square's slope of 0.
+        square = torch.where(t == 0, 0.0, t) ** 2
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * square
 
     def __call__(self, t: Scalars) -> Scalars:
         b = self._integral(t)

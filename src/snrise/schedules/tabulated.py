@@ -55,11 +55,12 @@ class Tabulated(Schedule):
         """The angle and its complement at t, and d angle/dt."""
         angles, complements = self._knots(t)
         last = len(self.logsnrs) - 1
-        position = t.double().clamp(0, 1) * last
-        n = position.detach().floor().long().clamp(max=last - 1)
+        position = t.double() * last
+        n = position.detach().floor().long().clamp(0, last - 1)
         part = position - n
-        angle = angles[n] * (1 - part) + angles[n + 1] * part
-        complement = complements[n] * (1 - part) + complements[n + 1] * part
+        # Each counts up from the knot where it is smaller.
+        angle = angles[n] + part * (angles[n + 1] - angles[n])
+        complement = complements[n + 1] + (1 - part) * (complements[n] - complements[n + 1])
         return angle, complement, (angles[n + 1] - angles[n]) * last
 
     def __call__(self, t: Scalars) -> Scalars:

@@ -131,7 +131,8 @@ class ZeroTerminalSnr(Schedule):
         base = torch.where(base.isinf(), 0.0, base)
         alpha = k * (torch.exp(0.5 * logsigmoid(base)) - last)
         # Exactly 0 at the end, whatever rounding says there, with the slope it has.
-        alpha = torch.where(t >= 1, alpha - alpha.detach(), alpha).clamp(min=0)
+        alpha = torch.where(t >= 1, alpha - alpha.detach(), alpha)
+        alpha = torch.where(alpha < 0, 0.0, alpha)
         return alpha, first_gap + k * (_one_minus_alpha(base) - first_gap), base, k
 
     def __call__(self, t: Scalars) -> Scalars:
@@ -174,7 +175,7 @@ def _one_minus_alpha(logsnr: Tensor) -> Tensor:
 def _bisect(schedule: Schedule, logsnr: Tensor) -> Tensor:
     """The t at which a decreasing schedule crosses λ, to the last bit of float64, with the gradient dt/dλ."""
     with torch.no_grad():
-        target = logsnr.double()
+        target = logsnr.detach().double()
         low, high = torch.zeros_like(target), torch.ones_like(target)
         for _ in range(60):
             middle = 0.5 * (low + high)

@@ -6,9 +6,10 @@ YAML, so that a checkpoint alone is enough to sample from.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,7 @@ __all__ = [
     "FORMAT", "Checkpoint", "latest", "load_network", "load_state", "read_header", "save_state", "write_atomically",
 ]
 
+T = TypeVar("T")
 #: Raised when what is stored changes its meaning.
 FORMAT = 1
 
@@ -90,9 +92,10 @@ def load_state(state: TrainState, path: Path) -> Checkpoint:
     """Put a checkpoint's tensors and counts into a state built from the same config."""
     header = _header(path)
     tensors = _read(path)
+    average = _matching(state.ema.parameters, tensors, "ema.", path)
+    saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
     _load_module(state.network, tensors, "network.", path)
-    state.ema.load(_part(tensors, "ema."))
-    saved = _optimizer_state(state.optimizer, _part(tensors, "optimizer."), header["optimizer"])
+    state.ema.load(average)
     state.optimizer.load_state_dict(saved)
     state.step, state.images_seen = header["step"], header["images_seen"]
     return _checkpoint(path, header)
@@ -116,11 +119,12 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         header: dict[str, Any] = json.loads(metadata["snrise"]) | {"config": metadata["config"]}
+        newer = header["format"] > FORMAT
     except FileNotFoundError:
         raise invalid(str(path), "no such file", "a checkpoint") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise SnriseError(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
-    if header["format"] > FORMAT:
+    if newer:
         raise invalid(str(path), f"format {header['format']}", f"format {FORMAT} or older", "upgrade snrise")
     return header
 
@@ -129,21 +133,25 @@ def _checkpoint(path: Path, header: dict[str, Any]) -> Checkpoint:
     return Checkpoint(path=path, **{name: header[name] for name in ("step", "images_seen", "config", "extra")})
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _part(values: dict[str, T], prefix: str) -> dict[str, T]:
+    return {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
 
 
 def _load_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:
-    """Load all of a module's tensors; name what is missing or misshapen."""
+    """Load all of a module's tensors."""
+    module.load_state_dict(_matching(module.state_dict(), tensors, prefix, path), strict=False)
+
+
+def _matching(own: Mapping[str, Tensor], tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """The tensors of a prefix, by the names of `own`; an error names one that is missing or misshapen."""
     part = _part(tensors, prefix)
-    own = module.state_dict()
     missing = sorted(own.keys() - part.keys())
     wrong = [name for name in own if name in part and own[name].shape != part[name].shape]
     if missing or wrong:
         name = (missing or wrong)[0]
         got = "no such tensor" if missing else str(tuple(part[name].shape))
         raise invalid(f"{path}: {prefix}{name}", got, str(tuple(own[name].shape)), "is it a checkpoint of this config?")
-    module.load_state_dict(part, strict=False)
+    return part
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -157,11 +165,22 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tens
 
 
 def _optimizer_state(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any], path: Path
 ) -> dict[str, Any]:
-    """The inverse of `_optimizer_tensors`, with the groups of the optimizer at hand."""
+    """The inverse of `_optimizer_tensors`, with the groups of the optimizer at hand.
+
+    Moments get the memory layout of their parameter: the fused step walks through both in the order of memory.
+    """
+    parameters = {str(i): p for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
     state: dict[int, dict[str, Any]] = {}
-    for name, value in (tensors | {n.removeprefix("optimizer."): v for n, v in scalars.items()}).items():
+    for name, value in (_part(tensors, "optimizer.") | _part(scalars, "optimizer.")).items():
         index, key = name.split(".", 1)
+        if isinstance(value, Tensor) and value.ndim:
+            own = parameters.get(index)
+            if own is None or own.shape != value.shape:
+                allowed = "no such parameter" if own is None else str(tuple(own.shape))
+                where = f"{path}: optimizer.{name}"
+                raise invalid(where, str(tuple(value.shape)), allowed, "is it a checkpoint of this config?")
+            value = torch.empty_like(own, requires_grad=False).copy_(value)
         state.setdefault(int(index), {})[key] = value
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}

@@ -1,0 +1,234 @@
+"""`snrise schedule`: a noise schedule before any training, as a table, a verdict and pictures."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, final
+
+import torch
+import typer
+from jaxtyping import UInt8
+from rich.console import Console
+from rich.table import Table
+from torch import Generator, Tensor
+
+from snrise import plots
+from snrise._errors import SnriseError, invalid, unknown
+from snrise._typing import Images, Size
+from snrise.cli.options import parse_size
+from snrise.data import Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
+from snrise.diagnostics import Report, diagnose
+from snrise.pooling import factors_for, pooled_logsnr, signal_power
+from snrise.process import VariancePreserving
+from snrise.schedules import SCHEDULES, Ends, Interpolated, Schedule, ZeroTerminalSnr, for_resolution, shift_factor
+
+__all__ = ["schedule"]
+
+#: The schedules that need no other schedule and no table.
+KINDS = ("cosine", "linear_beta", "uniform_logsnr", "uniform_power", "log_normal", "flow_matching")
+#: So many images say enough about the power left after pooling.
+MOST_IMAGES, AT_A_TIME = 256, 8
+
+BASE, SHIFT, IMAGES = "The schedule at the reference resolution", "The shift", "Your images"
+
+
+def schedule(
+    resolution: Annotated[
+        str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default="512; 256 with --data emoji")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="The chart: .png, .svg or .pdf; other pictures go beside it.")
+    ] = Path("schedule.png"),
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.", rich_help_panel=BASE)] = "cosine",
+    offset: Annotated[
+        float | None, typer.Option(help="The cosine's offset at the clean end.", show_default="0", rich_help_panel=BASE)
+    ] = None,
+    logsnr_min: Annotated[
+        float | None,
+        typer.Option(help="λ at the noisy end; -inf is no limit.", show_default="the kind's", rich_help_panel=BASE),
+    ] = None,
+    logsnr_max: Annotated[
+        float | None,
+        typer.Option(help="λ at the clean end; inf is no limit.", show_default="the kind's", rich_help_panel=BASE),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="The size the schedule is stated for: side or HEIGHTxWIDTH.", rich_help_panel=SHIFT)
+    ] = "64",
+    ends: Annotated[
+        str, typer.Option(help="Whether the shift moves the limits: move or stay.", rich_help_panel=SHIFT)
+    ] = "move",
+    clean_reference: Annotated[
+        str | None,
+        typer.Option(help="Another reference for the clean end, usually the larger; λ is interpolated over t.",
+                     show_default="REFERENCE", rich_help_panel=SHIFT),
+    ] = None,
+    noisy_reference: Annotated[
+        str | None,
+        typer.Option(help="Another reference for the noisy end.", show_default="REFERENCE", rich_help_panel=SHIFT),
+    ] = None,
+    zero_terminal_snr: Annotated[
+        bool,
+        typer.Option("--zero-terminal-snr", help="Stretch it so that t = 1 is pure noise.", rich_help_panel=SHIFT),
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A folder of images, or `emoji`: measure what pooling leaves of their power.",
+                     show_default=False, rich_help_panel=IMAGES),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="The image file to show noise on.", show_default="one of --data", rich_help_panel=IMAGES),
+    ] = None,
+) -> None:
+    """Show what a resolution does to a noise schedule: λ over t, a verdict, and pictures.
+
+    With images (--data, --image) also how noisy they look at every resolution, and how much power pooling leaves.
+    """
+    size = parse_size(resolution or ("256" if data == "emoji" else "512"), "--resolution")
+    seen_at = parse_size(reference, "--reference")
+    base = _base(kind, offset=offset, logsnr_min=logsnr_min, logsnr_max=logsnr_max)
+    shifted = _Shift(
+        base=base, ends=_ends(ends), zero_terminal_snr=zero_terminal_snr,
+        clean=seen_at if clean_reference is None else parse_size(clean_reference, "--clean-reference"),
+        noisy=seen_at if noisy_reference is None else parse_size(noisy_reference, "--noisy-reference"),
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    after = shifted(size)
+    _tell(console, base, after, size, seen_at)
+    curves = plots.schedule_curves({"before the shift": base, "after the shift": after}, size, seen_at)
+    written = [plots.save(curves, out)]
+    images = _Images(out=out, size=size, reference=seen_at)
+    if data is not None:
+        written += images.measured(console, Emoji() if data == "emoji" else ImageFolder(data))
+    shown = _read(image, size) if image is not None else images.first
+    if shown is not None:
+        written.append(images.noise(shown, base, shifted))
+    console.print("written: " + ", ".join(str(path) for path in written), markup=False)
+
+
+def _base(kind: str, **settings: float | None) -> Schedule:
+    """The schedule that the options name; an option that the kind lacks is an error."""
+    if kind not in KINDS:
+        raise unknown("--kind", kind, KINDS, "schedule")
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = [field.name for field in fields(SCHEDULES[kind])]  # type: ignore[arg-type]
+    for name, value in given.items():
+        if name not in known:
+            having = [k for k in KINDS if name in {field.name for field in fields(SCHEDULES[k])}]  # type: ignore[arg-type]
+            raise invalid(_option(name), value, f"only with --kind {', '.join(having)}", f"{kind} has no such setting")
+    return SCHEDULES[kind](**given)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _ends(name: str) -> Ends:
+    if name not in list(Ends):
+        raise unknown("--ends", name, list(Ends), "treatment of the limits")
+    return Ends(name)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Shift:
+    """The options of the shift: image size -> schedule."""
+
+    base: Schedule
+    ends: Ends
+    clean: Size
+    noisy: Size
+    zero_terminal_snr: bool
+
+    def __call__(self, image: Size) -> Schedule:
+        shifted: Schedule = for_resolution(self.base, image, self.clean, ends=self.ends)
+        if self.noisy != self.clean:
+            shifted = Interpolated(clean=shifted, noisy=for_resolution(self.base, image, self.noisy, ends=self.ends))
+        return ZeroTerminalSnr(base=shifted) if self.zero_terminal_snr else shifted
+
+
+def _tell(console: Console, before: Schedule, after: Schedule, size: Size, reference: Size) -> None:
+    """The table, the report and its verdict."""
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    levels = after(t)
+    pooled = pooled_logsnr(levels, shift_factor(size, reference))
+    table = Table("t", "λ before", "λ after", "pooled λ", "α", "σ", box=None, padding=(0, 2), header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for row in zip(t, before(t), levels, pooled, *VariancePreserving().alpha_sigma(levels), strict=True):
+        time, *logsnrs, alpha, sigma = (float(value) for value in row)
+        table.add_row(f"{time:.1f}", *(plots.logsnr_text(value) for value in logsnrs), f"{alpha:.4f}", f"{sigma:.4f}")
+    console.print(table)
+    console.print()
+    report = diagnose(after, size, reference)
+    for line in str(report).splitlines():
+        verdict = line.startswith(("verdict:", "  - "))
+        console.print(line, style=_style(report) if verdict else None, markup=False)
+    unshifted = diagnose(before, size, reference)
+    if unshifted != report:
+        told = "fit" if unshifted.ok else f"not fit: {'; '.join(unshifted.problems)}"
+        console.print(f"without the shift: {told}", style=_style(unshifted), markup=False)
+
+
+def _style(report: Report) -> str:
+    return "green" if report.ok else "red"
+
+
+@dataclass
+class _Images:
+    """What is measured and drawn on the user's images; `first` is one of them, once measured."""
+
+    out: Path
+    size: Size
+    reference: Size
+    first: UInt8[Tensor, "3 h w"] | None = None
+
+    def measured(self, console: Console, source: Source) -> list[Path]:
+        """Print how much power pooling leaves, and draw it."""
+        dataset = Dataset(source, Preprocess(self.size), cache_bytes=0)
+        indices = order(0, 0, min(MOST_IMAGES, len(source)), len(source))
+        self.first = dataset.images(indices[:1])[0]
+        power = signal_power(_batches(dataset, indices), factors_for(self.size))
+        console.print(f"\n{power}", markup=False)
+        told = f"measured on {len(indices)} of {len(source)} images, at {self.size[0]}x{self.size[1]}"
+        console.print(told, markup=False)
+        small = sum(_enlarged(source, index, self.size) for index in indices)
+        if small:
+            told = f"{small} of them were smaller and have been enlarged: pooling takes less from them than it should"
+            console.print(told, style="yellow", markup=False)
+        return [plots.save(plots.signal_power(power), self._beside("power", self.out.suffix))]
+
+    def noise(self, image: UInt8[Tensor, "3 h w"], base: Schedule, shifted: Callable[[Size], Schedule]) -> Path:
+        """Draw the image with noise at every resolution, without the shift and with it."""
+        factors = factors_for(self.size, smallest=min(self.reference))
+        blocks = [
+            plots.noise_at_resolutions(image, schedule_for, factors, Generator().manual_seed(0), title=title)
+            for title, schedule_for in (("One schedule for every resolution", lambda _: base),
+                                        ("Shifted for each resolution", shifted))
+        ]
+        return plots.save(plots.side_by_side(*blocks), self._beside("noise", ".png"))
+
+    def _beside(self, what: str, suffix: str) -> Path:
+        return self.out.with_name(f"{self.out.stem}-{what}{suffix}")
+
+
+def _batches(dataset: Dataset, indices: list[int]) -> Iterator[Images]:
+    for start in range(0, len(indices), AT_A_TIME):
+        yield to_float(dataset.images(indices[start : start + AT_A_TIME]))
+
+
+def _enlarged(source: Source, index: int, size: Size) -> bool:
+    """Whether an image was too small for the size, in either direction."""
+    with source.read(index) as image:
+        return image.height < size[0] or image.width < size[1]
+
+
+def _read(path: Path, size: Size) -> UInt8[Tensor, "3 h w"]:
+    """The pixels of an image file, cropped to the size."""
+    try:
+        return Preprocess(size)(open_image(path.read_bytes()), str(path))
+    except SnriseError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken data
+        cause = getattr(error, "strerror", None) or "not an intact image in a format that Pillow knows"
+        raise SnriseError(f"--image: cannot read {str(path)!r}: {cause}; allowed: an image file") from error

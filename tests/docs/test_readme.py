@@ -1,0 +1,69 @@
+"""The README runs: its Python as one program, its commands with a few small settings added."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from snrise.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: What makes a training command of the README short; nothing that it says itself is changed.
+SMALL = (
+    "training.images=32 log.grid=4 sampling.steps=2 network.levels.0.channels=16 network.levels.1.channels=16 "
+    "network.levels.2.channels=32"
+).split()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = "".join(blocks("sh")).splitlines()
+    return [shlex.split(part)[1:] for line in lines for part in re.findall(r"(?<![\w/])(?:\.venv/bin/)?snrise\s[^&]*", line)]
+
+
+def invoke(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+
+
+def test_its_python_runs() -> None:
+    program = "".join(blocks("python"))
+    assert "for_resolution" in program
+    names: dict[str, object] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    assert tuple(names["images"].shape) == (4, 3, 64, 96)  # type: ignore[attr-defined]
+    assert names["betas"].max() == 1  # type: ignore[attr-defined]
+
+
+def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "path" / "to" / "photos"
+    for i, name in enumerate(("a", "b")):
+        (photos / name).mkdir(parents=True)
+        Image.new("RGB", (40 + i, 30), (200, 10 * i, 90)).save(photos / name / "x.jpg")
+    found = commands()
+    assert {arguments[0] for arguments in found} == {"train", "sample", "schedule"}
+    for arguments in found:
+        invoke(arguments + SMALL if arguments[0] == "train" else arguments)
+    assert (tmp_path / "runs" / "emoji-32" / "samples-1.png").is_file()
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 8
+
+
+def test_its_pictures_exist() -> None:
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (ROOT / picture).is_file(), picture
+
+
+def test_ci_runs_its_test_command() -> None:
+    (command,) = (block.strip() for block in blocks("sh") if "pytest" in block)
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
