@@ -22,8 +22,8 @@ from snrise.schedules import Interpolated, Schedule, for_resolution
 from snrise.training import Ema, Generation, LearningRate, Recipe, TrainState, adamw, latest, load_network, read_header
 
 __all__ = [
-    "Trained", "dataset", "generation", "learning_rate", "levels", "network", "open_run", "recipe", "schedule", "source",
-    "state",
+    "Trained", "dataset", "generation", "learning_rate", "levels", "network", "open_run", "recipe", "schedule",
+    "source", "state",
 ]
 
 

@@ -93,7 +93,7 @@ def resolve(document: dict[str, Any]) -> None:
     """Replace `network.stem: auto` by the factor that fits the resolution, so that a saved config says it."""
     network, data = document.get("network"), document.get("data")
     if isinstance(network, dict) and network.get("stem") == "auto" and isinstance(data, dict):
-        image = construct(Size, data.get("resolution"), "config.data.resolution")  # type: ignore[arg-type]
+        image: Size = construct(Size, data.get("resolution"), "config.data.resolution")  # type: ignore[arg-type]
         network["stem"] = factor_for(image)
 
 
@@ -127,8 +127,8 @@ class _Loader(yaml.SafeLoader):
     What stands behind an alias would be shared: changed in one place, it would change in all; and it could hold itself.
     """
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             text = f"alias *{event.anchor} is not allowed; write the value out"
             raise yaml.composer.ComposerError(None, None, text, event.start_mark)

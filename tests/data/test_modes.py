@@ -143,7 +143,8 @@ def _swapped_profile() -> bytes:
         entry = 132 + 12 * i
         tags[bytes(profile[entry : entry + 4])] = entry
     red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
-    profile[red + 4 : red + 12], profile[blue + 4 : blue + 12] = profile[blue + 4 : blue + 12], profile[red + 4 : red + 12]
+    places = slice(red + 4, red + 12), slice(blue + 4, blue + 12)
+    profile[places[0]], profile[places[1]] = profile[places[1]], profile[places[0]]
     return bytes(profile).replace("sRGB".encode("utf-16-be"), "XRGB".encode("utf-16-be"))
 
 

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: What makes a training command of the README short; nothing that it says itself is changed.
-SMALL = (
-    "training.images=32 log.grid=4 sampling.steps=2 network.levels.0.channels=16 network.levels.1.channels=16 "
-    "network.levels.2.channels=32"
-).split()
+SMALL = [
+    "training.images=32", "log.grid=4", "sampling.steps=2",
+    *(f"network.levels.{i}.channels={channels}" for i, channels in enumerate((16, 16, 32))),
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +26,8 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     lines = "".join(blocks("sh")).splitlines()
-    return [shlex.split(part)[1:] for line in lines for part in re.findall(r"(?<![\w/])(?:\.venv/bin/)?snrise\s[^&]*", line)]
+    pattern = r"(?<![\w/])(?:\.venv/bin/)?snrise\s[^&]*"
+    return [shlex.split(part)[1:] for line in lines for part in re.findall(pattern, line)]
 
 
 def invoke(arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from snrise._errors import SnriseError
 from snrise.cli.sample import sample
-#from snrise.cli.schedule import schedule
+from snrise.cli.schedule import schedule
 from snrise.cli.train import train
 
 __all__ = ["app", "main"]
@@ -34,7 +34,7 @@ def options(
 
 app.command("train")(train)
 app.command("sample")(sample)
-#app.command("schedule")(schedule)
+app.command("schedule")(schedule)
 
 
 def main() -> None:

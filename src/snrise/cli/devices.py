@@ -9,7 +9,7 @@ from snrise._errors import SnriseError
 
 __all__ = ["DeviceOption", "device_of"]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps …: auto is cuda where there is one.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto (cuda where there is one), cpu, cuda, cuda:1, mps …")]
 
 
 def device_of(name: str) -> torch.device:

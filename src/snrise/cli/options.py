@@ -15,7 +15,7 @@ def parse_size(text: str, where: str) -> Size:
     (256, 384)
     """
     match = re.fullmatch(r"\s*(\d+)\s*(?:[xX×]\s*(\d+)\s*)?", text)
-    if match is None or int(match[1]) == 0 or match[2] is not None and int(match[2]) == 0:
+    if match is None or int(match[1]) == 0 or (match[2] is not None and int(match[2]) == 0):
         raise invalid(where, text, "a side in pixels, or HEIGHTxWIDTH", "such as 512 or 256x384")
     height = int(match[1])
     return height, height if match[2] is None else int(match[2])

@@ -25,10 +25,12 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Network evaluations a picture.", show_default="the run's")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures, in any batch.", min=0)] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="A grid (….png) or a folder of single PNGs.", show_default="RUN/samples-SEED.png")
+        Path | None,
+        typer.Option(help="A grid (….png) or a folder of single PNGs.", show_default="RUN/samples-SEED.png"),
     ] = None,
     classes: Annotated[
-        list[str] | None, typer.Option("--class", help="Only this class; may be given several times.", show_default="as in the data")
+        list[str] | None,
+        typer.Option("--class", help="Only this class; may be given several times.", show_default="as in the data"),
     ] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="the run's")

@@ -43,7 +43,9 @@ def train(
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
+    ] = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a recipe; the same command again goes on where the run stopped.
@@ -128,7 +130,7 @@ def _open(folder: Path, config: RunConfig) -> None:
         changed = [d for d in documents.differences(old, plain(config)) if not d[0].startswith(MAY_CHANGE)]
         if changed:
             told = ", ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)
-            raise SnriseError(f"{folder}: holds a run with other settings: {told}; choose another --out or go back to them")
+            raise SnriseError(f"{folder}: holds a run with other settings: {told}; choose another --out")
     write_atomically(file, to_yaml(config).encode())
 
 

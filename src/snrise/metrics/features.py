@@ -31,8 +31,9 @@ def _network() -> nn.Module:
 
 @torch.no_grad()
 def efficientnet_lite0(images: UInt8[Tensor, "n 3 h w"], batch: int = 64) -> Float[Tensor, "n 1280"]:
-    """Pooled features of images, resized to 224×224 (bicubic, antialiased), colours by ImageNet's mean and deviation: uint8 -> float32.
+    """Pooled features of images: uint8 -> float32.
 
+    Images are resized to 224×224 (bicubic, antialiased) and scaled by ImageNet's mean and deviation.
     A distance between such features is called FD-EffNet or KID-EffNet: it is no FID.
     """
     return torch.cat(list(_batches(images, batch)))
@@ -41,7 +42,7 @@ def efficientnet_lite0(images: UInt8[Tensor, "n 3 h w"], batch: int = 64) -> Flo
 def _batches(images: Tensor, batch: int) -> Iterator[Tensor]:
     network = _network()
     mean, std = (torch.tensor(c).view(1, 3, 1, 1) for c in (MEAN, STD))
-    for part in images.split(batch):
+    for part in torch.split(images, batch):
         size = (SIDE, SIDE)
         resized = F.interpolate(part.float() / 255, size=size, mode="bicubic", antialias=True, align_corners=False)
         maps = network.extract_features((resized.clamp(0, 1) - mean) / std)  # type: ignore[operator]

@@ -47,7 +47,8 @@ class Level:
             raise unknown("Level.kind", self.kind, Kind, "kind")
         object.__setattr__(self, "kind", Kind(self.kind))
         if self.attends:
-            require(self.head >= 4 and self.head % 4 == 0, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
+            divides = self.head >= 4 and self.head % 4 == 0
+            require(divides, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
             fix = f"use {max(1, self.channels // self.head) * self.head}"
             whole = self.channels % self.head == 0
             require(whole, "Level.channels", self.channels, f"a multiple of head={self.head}", fix)

@@ -63,11 +63,11 @@ class TensorBoard:
     def __init__(self, folder: Path, images_seen: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, so only for those who use it
 
-        self.writer = SummaryWriter(str(folder), purge_step=images_seen or None)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder), purge_step=images_seen or None)
 
     def write(self, values: dict[str, Any]) -> None:
         """Add a point to every curve."""
         for name, value in values.items():
             if name not in ("step", "images_seen"):
-                self.writer.add_scalar(name, value, values["images_seen"])  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(name, value, values["images_seen"])
+        self.writer.flush()

@@ -98,9 +98,9 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
     state.images_seen += count
     state.ema.update(state.network, state.images_seen, count)
     return Report(
-        step=state.step, images_seen=state.images_seen, batch=count, loss=losses.mean().item(), eps_loss=plain.mean().item(),
-        grad_norm=float(norm), learning_rate=rate, seconds=time.perf_counter() - started, data_seconds=data_seconds,
-        logsnr=logsnr, eps_losses=plain,
+        step=state.step, images_seen=state.images_seen, batch=count,
+        loss=losses.mean().item(), eps_loss=plain.mean().item(), grad_norm=float(norm), learning_rate=rate,
+        seconds=time.perf_counter() - started, data_seconds=data_seconds, logsnr=logsnr, eps_losses=plain,
     )
 
 

@@ -1,0 +1,253 @@
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from snrise import build
+from snrise._errors import SnriseError
+from snrise.config import to_yaml
+from snrise.training import latest, load_network, load_state, read_header, save_state
+from snrise.training.checkpoint import write_atomically
+from tiny import config, run
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return build.dataset(config())
+
+
+@pytest.fixture(scope="module")
+def classes(dataset):
+    return len(dataset.source.classes)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def trained(dataset, classes):
+    begun = build.state(config(), classes)
+    run(begun, config(), 2, dataset)
+    return begun
+
+
+def edited(path, out, change=lambda tensors: None, header=lambda header: None):
+    """A copy of a checkpoint with its tensors and header changed."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors, told = load_file(path), json.loads(metadata["snrise"])
+    change(tensors)
+    header(told)
+    save_file(tensors, out, metadata | {"snrise": json.dumps(told)})
+    return out
+
+
+def same(a, b):
+    """Whether two states are equal to the last bit: weights, averages, optimizer and counts."""
+    pairs = [
+        (a.network.state_dict(), b.network.state_dict()), (a.ema.parameters, b.ema.parameters),
+        *((p, q) for p, q in zip(
+            a.optimizer.state_dict()["state"].values(), b.optimizer.state_dict()["state"].values(), strict=True
+        )),
+    ]
+    return (a.step, a.images_seen) == (b.step, b.images_seen) and all(
+        p.keys() == q.keys() and all(torch.equal(p[name], q[name]) for name in p) for p, q in pairs
+    )
+
+
+@pytest.mark.parametrize("settings", [
+    (), ("training.accumulate=2", "training.weight_decay=0.1", "data.flip=true", "loss.levels.stratified=false"),
+    ("data.classes=null", "network.stem=2", "training.clip=null"),
+], ids=["plain", "other", "no classes"])
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, settings, at):
+    settings = config(*settings)
+    data = build.dataset(settings)
+    classes = None if data.source.classes is None else len(data.source.classes)
+    straight = build.state(settings, classes)
+    expected = run(straight, settings, dataset=data)
+    stopped = build.state(settings, classes)
+    run(stopped, settings, at, data)
+    path = save_state(stopped, tmp_path, to_yaml(settings))
+    torch.manual_seed(99)
+    resumed = build.state(config("seed=5", *[f"network.embedding={settings.network.embedding}"],
+                                 f"network.stem={settings.network.stem}"), classes)
+    load_state(resumed, path)
+    assert same(resumed, stopped)
+    resumed.optimizer.param_groups[0]["weight_decay"] = settings.training.weight_decay
+    reports = run(resumed, settings, dataset=data)
+    assert [r.loss for r in reports] == [r.loss for r in expected[at:]]
+    assert same(resumed, straight)
+
+
+def test_moments_keep_the_memory_layout_of_their_parameter(tmp_path, trained, classes):
+    """A fused step walks through both in the order of memory."""
+    resumed = build.state(config(), classes)
+    load_state(resumed, save_state(trained, tmp_path, ""))
+    layouts = [
+        (p.stride(), resumed.optimizer.state[p]["exp_avg"].stride()) for p in resumed.network.parameters()
+    ]
+    assert all(a == b for a, b in layouts)
+    assert any(len(a) == 4 and a[1] == 1 and a[3] != 1 for a, _ in layouts)
+
+
+def test_the_header_says_what_was_saved(tmp_path, trained):
+    path = save_state(trained, tmp_path, to_yaml(config()), {"classes": ["a", "ü"], "frequencies": [0.25, 0.75]})
+    assert path.name == "000000000016.safetensors"
+    header = read_header(path)
+    assert (header.path, header.step, header.images_seen) == (path, 2, 16)
+    assert header.config == to_yaml(config())
+    assert header.extra == {"classes": ["a", "ü"], "frequencies": [0.25, 0.75]}
+
+
+def test_the_average_or_the_last_weights(tmp_path, trained, classes):
+    path = save_state(trained, tmp_path, "")
+    last, average = (build.network(config("seed=9"), classes) for _ in range(2))
+    load_network(last, path, ema=False)
+    load_network(average, path)
+    for name, p in trained.network.named_parameters():
+        assert torch.equal(last.get_parameter(name), p)
+        assert torch.equal(average.get_parameter(name), trained.ema.parameters[name])
+    assert not all(torch.equal(p, average.get_parameter(name)) for name, p in last.named_parameters())
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path, trained):
+    (tmp_path / "notes.txt").write_text("mine")
+    for seen in (8, 16, 24, 32):
+        trained.images_seen = seen
+        save_state(trained, tmp_path, "", keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [
+        "000000000024.safetensors", "000000000032.safetensors", "notes.txt",
+    ]
+    assert latest(tmp_path).name == "000000000032.safetensors"
+
+
+def test_the_latest_is_the_one_of_most_images(tmp_path):
+    assert latest(tmp_path) is None
+    assert latest(tmp_path / "nowhere") is None
+    for name in ("000000000900", "000000001000", "000000000020"):
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / ".000000002000.safetensors.tmp").touch()
+    assert latest(tmp_path).name == "000000001000.safetensors"
+
+
+class Malice:
+    def __reduce__(self):
+        return (Path.touch, (Path("touched"),))
+
+
+@pytest.mark.parametrize("content", ["pickle", "empty", "truncated", "text", "header only"])
+def test_what_is_no_whole_checkpoint_is_refused_in_a_line(tmp_path, monkeypatch, trained, classes, content):
+    monkeypatch.chdir(tmp_path)
+    whole = save_state(trained, tmp_path / "run", to_yaml(config())).read_bytes()
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes({
+        "pickle": pickle.dumps(Malice()), "empty": b"", "truncated": whole[:-1], "text": b"hello " * 100,
+        "header only": whole[: 8 + int.from_bytes(whole[:8], "little")],
+    }[content])
+    for use in (read_header, lambda p: load_state(trained, p), lambda p: load_network(trained.network, p),
+                build.open_run):
+        with pytest.raises(SnriseError, match=r"bad\.safetensors: not a whole checkpoint of snrise") as error:
+            use(path)
+        assert "\n" not in str(error.value)
+    assert not Path("touched").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "not JSON", "3", '{"format": "x"}'])
+def test_a_safetensors_file_of_another_program_is_refused(tmp_path, text):
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"snrise": text, "config": ""})
+    with pytest.raises(SnriseError, match="not a whole checkpoint of snrise"):
+        read_header(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(SnriseError, match="not a whole checkpoint of snrise"):
+        read_header(path)
+
+
+def test_no_file_is_told(tmp_path):
+    with pytest.raises(SnriseError, match="got 'no such file'; allowed: a checkpoint"):
+        read_header(tmp_path / "none.safetensors")
+
+
+def test_a_newer_format_is_refused(tmp_path, trained):
+    path = save_state(trained, tmp_path, "")
+    newer = edited(path, tmp_path / "newer.safetensors", header=lambda h: h.update(format=99))
+    with pytest.raises(SnriseError, match="got 'format 99'; allowed: format 1 or older; upgrade snrise"):
+        load_state(trained, newer)
+
+
+@pytest.mark.parametrize("name", ["network.norm.weight", "ema.norm.weight"])
+@pytest.mark.parametrize(("change", "got"), [("missing", "no such tensor"), ("misshapen", "(1,)")])
+def test_a_missing_or_misshapen_tensor_is_named_and_nothing_is_loaded(tmp_path, trained, classes, name, change, got):
+    def damage(tensors):
+        if change == "missing":
+            del tensors[name]
+        else:
+            tensors[name] = torch.zeros(1)
+
+    bad = edited(save_state(trained, tmp_path, ""), tmp_path / "bad.safetensors", damage)
+    fresh, untouched = (build.state(config(), classes) for _ in range(2))
+    message = f"bad.safetensors: {name}: got '{got}'; allowed: (16,); is it a checkpoint of this config?"
+    with pytest.raises(SnriseError, match=re.escape(message)):
+        load_state(fresh, bad)
+    with pytest.raises(SnriseError, match=re.escape(message)):
+        load_network(fresh.network, bad, ema=name.startswith("ema"))
+    assert same(fresh, untouched)
+
+
+def test_a_misshapen_moment_is_named(tmp_path, trained, classes):
+    path = save_state(trained, tmp_path, "")
+    bad = edited(path, tmp_path / "bad.safetensors", lambda t: t.update({"optimizer.0.exp_avg": torch.zeros(2)}))
+    with pytest.raises(SnriseError, match=r"optimizer\.0\.exp_avg: got '\(2,\)'"):
+        load_state(build.state(config(), classes), bad)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, trained, classes):
+    path = save_state(trained, tmp_path, "")
+    other = build.state(config("network.embedding=64"), classes)
+    with pytest.raises(SnriseError, match="is it a checkpoint of this config"):
+        load_state(other, path)
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, broken):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), fail)
+    for target in (path, tmp_path / "new"):
+        with pytest.raises(OSError, match="disk full"):
+            write_atomically(target, b"new" * 1000)
+    assert path.read_bytes() == b"old"
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    write_atomically(path, b"newest")
+    assert path.read_bytes() == b"newest"
+
+
+def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch, trained):
+    path = save_state(trained, tmp_path, "")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    trained.images_seen += 8
+    with pytest.raises(OSError, match="disk full"):
+        save_state(trained, tmp_path, "", keep=1)
+    assert latest(tmp_path) == path
+    assert read_header(path).images_seen == 16

@@ -1,0 +1,158 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from snrise._errors import SnriseError
+from snrise.process import Prediction, Straight, Target
+from snrise.samplers import Ancestral, Ddim, uniform_time
+from snrise.schedules import Cosine
+from snrise.training import Generation, Precision, draw_labels, generate
+from tiny import network
+
+GRID = uniform_time(Cosine(logsnr_min=-8.0, logsnr_max=8.0), 4)
+
+
+def generation(**changes):
+    settings = {
+        "target": Target(Prediction.V), "size": (16, 16), "logsnrs": GRID, "precision": Precision.FP32,
+    }
+    return Generation(**settings | changes)
+
+
+class Painter(nn.Module):
+    """Says that the image is its label's grey (0.25 a class), nothing being 0; counts its calls."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.classes = classes
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.calls = []
+
+    def forward(self, z, logsnr, labels=None):
+        self.calls.append(None if labels is None else labels.tolist())
+        grey = torch.zeros(len(z)) if labels is None else 0.25 * (labels + 1)
+        return grey.float()[:, None, None, None].expand_as(z)
+
+
+def paint(labels, count=2, **changes):
+    painter = Painter()
+    how = generation(target=Target(Prediction.X), sampler=Ddim(), **changes)
+    images = torch.cat(list(generate(painter, how, None if labels is None else torch.tensor(labels), count)))
+    return images, painter.calls
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_an_image_is_the_same_in_any_batch(guidance):
+    model, labels = network(classes=3), torch.tensor([0, 1, 2, 0, 1, 2, 2, 1])
+    how = generation(guidance=guidance, sampler=Ancestral(gamma=0.3))
+    batches = {batch: list(generate(model, how, labels, 8, seed=3, batch=batch)) for batch in (8, 3, 1)}
+    assert [len(part) for part in batches[3]] == [3, 3, 2]
+    images = {batch: torch.cat(parts).int() for batch, parts in batches.items()}
+    assert images[8].shape == (8, 3, 16, 16)
+    for batch in (1, 3):
+        assert (images[batch] - images[8]).abs().max() <= 1
+    assert all((images[8][i] - images[8][j]).abs().float().mean() > 5 for i in range(8) for j in range(i))
+    fewer = torch.cat(list(generate(model, how, labels[:5], 5, seed=3, batch=64))).int()
+    assert (fewer - images[8][:5]).abs().max() <= 1
+
+
+def test_another_seed_is_another_picture_and_the_same_the_same():
+    model = network()
+    one, same, other = (next(generate(model, generation(), None, 1, seed=seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert (one.int() - other.int()).abs().float().mean() > 5
+
+
+def test_images_are_uint8_on_the_cpu_and_the_network_is_put_to_eval():
+    model = network().train()
+    images = next(generate(model, generation(size=(16, 24)), None, 2))
+    assert (images.dtype, images.device.type, images.shape) == (torch.uint8, "cpu", (2, 3, 16, 24))
+    assert not model.training
+
+
+def test_labels_reach_the_network_and_come_out():
+    images, calls = paint([0, 2])
+    assert calls == [[0, 2]] * 4
+    # The grid ends at λ = 8, where a little noise is left: σ = 0.018, two grey levels.
+    means = images.double().mean(dim=(1, 2, 3))
+    assert_close(means, 127.5 * (1 + torch.tensor([0.25, 0.75])).double(), atol=3, rtol=0)
+
+
+def test_guidance_of_one_never_asks_twice():
+    assert paint([0, 1], guidance=1.0)[1] == [[0, 1]] * 4
+
+
+def test_guidance_asks_for_the_null_class_and_steers_away_from_it():
+    images, calls = paint([0, 1], guidance=1.5)
+    assert calls == [[0, 1], None] * 4
+    means = images.double().mean(dim=(1, 2, 3))
+    assert_close(means, 127.5 * (1 + 1.5 * torch.tensor([0.25, 0.5])).double(), atol=3, rtol=0)
+
+
+def test_guidance_without_labels_is_none():
+    assert paint(None, guidance=3.0)[1] == [None] * 4
+
+
+def test_guidance_within_an_interval():
+    calls = paint([0, 1], guidance=2.0, guidance_interval=(-1.0, 1.0))[1]
+    inside = [bool(-1 <= logsnr <= 1) for logsnr in GRID[:-1]]
+    assert sum(call is None for call in calls) == sum(inside) == 1
+
+
+def test_clipping_holds_the_image_in_range():
+    clipped, free = (paint([2, 2], guidance=3.0, clip=clip)[0].double().mean() for clip in (True, False))
+    assert clipped == pytest.approx(255, abs=4)
+    # Without it z goes on to 2.25, and only the last rounding clips.
+    assert free == 255
+
+
+def test_the_process_of_the_target_gives_the_first_noise():
+    """Straight: σ(λ) at the noisy end is not VP's."""
+    seen = []
+
+    class Spy(Painter):
+        def forward(self, z, logsnr, labels=None):
+            seen.append(z.std().item())
+            return super().forward(z, logsnr, labels)
+
+    grid = uniform_time(Cosine(logsnr_min=-1.0, logsnr_max=8.0), 2)
+    for process in (Straight(), Target(Prediction.X).process):
+        how = generation(target=Target(Prediction.X, process), sampler=Ddim(process=process), logsnrs=grid)
+        list(generate(Spy(), how, None, 8))
+    straight, preserving = seen[0], seen[2]
+    assert straight == pytest.approx(torch.sigmoid(torch.tensor(0.5)).item(), rel=0.03)
+    assert preserving == pytest.approx(torch.sigmoid(torch.tensor(1.0)).sqrt().item(), rel=0.03)
+
+
+def test_negative_guidance_is_refused():
+    with pytest.raises(SnriseError, match=r"Generation\.guidance: got -1"):
+        generation(guidance=-1.0)
+
+
+@given(weights=st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any), count=st.integers(1, 200),
+       seed=st.integers(0, 2**31))
+def test_labels_come_in_the_proportions_of_the_data(weights, count, seed):
+    share = torch.tensor(weights).double() / sum(weights)
+    labels = draw_labels(share.tolist(), count, seed)
+    assert torch.equal(labels, draw_labels(share.tolist(), count, seed))
+    counts = labels.bincount(minlength=len(weights))
+    assert len(labels) == count
+    assert ((counts - count * share).abs() < 2).all()
+    assert (counts[share == 0] == 0).all()
+
+
+def test_labels_are_shuffled_and_leave_global_randomness_alone():
+    before = torch.get_rng_state()
+    one, other = draw_labels([0.5, 0.5], 100, 0), draw_labels([0.5, 0.5], 100, 1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, one.sort().values)
+
+
+def test_generation_is_a_value():
+    assert dataclasses.replace(generation(), guidance=2.0).guidance == 2.0

@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from snrise._errors import SnriseError
+from snrise.training import Decay, LearningRate, Precision, adamw, autocast
+from snrise.training.precision import bf16_is_native
+
+
+@pytest.mark.parametrize(("shape", "expected"), [
+    (Decay.LINEAR, [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 0.5, 0.0, 0.0]),
+    (Decay.COSINE, [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 1 - math.sqrt(0.5), 0.0, 0.0]),
+])
+def test_learning_rate(shape, expected):
+    rate = LearningRate(peak=2.0, total=1000, warmup=100, decay=0.4, shape=shape)
+    assert [rate(i) for i in (0, 25, 100, 300, 600, 800, 900, 1000, 1200)] == pytest.approx(expected)
+
+
+def test_without_warm_up_and_decay_it_is_constant():
+    rate = LearningRate(peak=3.0, total=10)
+    assert [rate(i) for i in (0, 5, 10)] == [3.0, 3.0, 3.0]
+
+
+@given(warmup=st.integers(0, 500), decay=st.floats(0, 1), shape=st.sampled_from(Decay), at=st.integers(0, 1500))
+def test_it_never_leaves_its_range(warmup, decay, shape, at):
+    rate = LearningRate(peak=0.1, total=1000, warmup=warmup, decay=decay, shape=shape)
+    assert 0 <= rate(at) <= 0.1
+    if at >= max(warmup, 1) and at <= 1000 * (1 - decay):
+        assert rate(at) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("setting", [{"peak": 0.0}, {"warmup": -1}, {"decay": 1.5}, {"decay": -0.1}])
+def test_a_learning_rate_out_of_range_is_refused(setting):
+    (name, value), = setting.items()
+    with pytest.raises(SnriseError, match=f"LearningRate.{name}: got {value}"):
+        LearningRate(**{"peak": 1.0, "total": 10} | setting)
+
+
+def test_weight_decay_is_for_matrices_and_kernels_only():
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.GroupNorm(1, 3), nn.Flatten(), nn.Linear(3, 4))
+    for p in network.parameters():
+        nn.init.ones_(p)
+        p.grad = torch.zeros_like(p)
+    optimizer = adamw(network, weight_decay=0.5)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    for p in network.parameters():
+        expected = 1 - 0.1 * 0.5 if p.ndim >= 2 else 1.0
+        torch.testing.assert_close(p.detach(), torch.full_like(p, expected))
+
+
+@pytest.mark.parametrize(("setting", "name"), [
+    ({"betas": (1.0, 0.9)}, r"betas\[0\]"), ({"betas": (0.9, -0.1)}, r"betas\[1\]"),
+    ({"weight_decay": -1.0}, "weight_decay"),
+])
+def test_an_optimizer_out_of_range_is_refused(setting, name):
+    with pytest.raises(SnriseError, match=f"adamw.{name}: got"):
+        adamw(nn.Linear(1, 1), **setting)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [
+    (Precision.FP32, torch.float32), (Precision.BF16, torch.bfloat16),
+    (Precision.AUTO, torch.bfloat16 if bf16_is_native(torch.device("cpu")) else torch.float32),
+])
+def test_precision_of_matrix_products(precision, dtype):
+    a = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    with autocast(torch.device("cpu"), precision):
+        out = a @ a
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), a @ a, atol=0.1, rtol=0.02)
+
+
+def test_full_precision_is_no_context():
+    inside = []
+    with autocast(torch.device("cpu"), Precision.FP32):
+        inside.append(torch.is_autocast_enabled("cpu"))
+    with autocast(torch.device("cpu"), Precision.BF16):
+        inside.append(torch.is_autocast_enabled("cpu"))
+    assert inside == [False, True]
