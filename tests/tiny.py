@@ -4,9 +4,11 @@ import itertools
 import random
 
 import torch
+import yaml
 
 from snrise import build
-from snrise.documents import load
+from snrise.config import parse
+from snrise.documents import override, resolve
 from snrise.networks import Kind, Level, UViTConfig
 from snrise.training import train
 
@@ -28,18 +30,26 @@ NETWORKS = {
 }
 MIXED = NETWORKS["uvit"]["mixed"]
 
-#: The settings of a run of 16 px and 3 classes that takes a few ms a step.
-SETTINGS = (
-    "data.resolution=[16, 16]", "data.only=[activities, flags, symbols]", "data.classes=class", "network.embedding=32",
-    "network.levels=[{channels: 16, blocks: 1, dropout: 0.2}, {channels: 32, blocks: 1, attention: true}]",
-    "training.images=64", "training.batch=8", "training.warmup=16", "training.ema_half_life=1",
-    "training.precision=fp32", "sampling.steps=2", "log.every=16", "log.samples=1000", "log.grid=4",
-    "log.checkpoint=1000", "log.tensorboard=false",
-)
+#: A run of 16 px and 3 classes that takes a few ms a step.
+DOCUMENT = """
+name: tiny
+data: {source: emoji, resolution: [16, 16], only: [activities, flags, symbols], classes: class}
+network:
+  kind: uvit
+  embedding: 32
+  levels: [{channels: 16, blocks: 1, dropout: 0.2}, {channels: 32, blocks: 1, attention: true}]
+training: {images: 64, batch: 8, warmup: 16, ema_half_life: 1, precision: fp32}
+sampling: {steps: 2}
+log: {every: 16, samples: 1000, grid: 4, checkpoint: 1000, tensorboard: false}
+"""
 
 
 def config(*overrides):
-    return load("emoji-32", [*SETTINGS, *overrides])
+    document = yaml.safe_load(DOCUMENT)
+    for assignment in overrides:
+        override(document, assignment)
+    resolve(document)
+    return parse(document)
 
 
 def perturbed(network, scale=0.1, seed=0):
@@ -68,6 +78,12 @@ def run(state, settings, steps=None, dataset=None):
     dataset = dataset or build.dataset(settings)
     batches = dataset.batches(settings.training.batch, seed=settings.seed, position=state.images_seen)
     return list(itertools.islice(train(state, batches, build.recipe(settings)), steps))
+
+
+def moments(state):
+    """What the optimizer remembers, by the parameter's name."""
+    names = {p: name for name, p in state.network.named_parameters()}
+    return {names[p]: kept for p, kept in state.optimizer.state.items()}
 
 
 def scramble(seed=0):

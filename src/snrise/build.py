@@ -19,7 +19,19 @@ from snrise.pooling import factors_for
 from snrise.process import Target
 from snrise.samplers import Sampler, uniform_time
 from snrise.schedules import Interpolated, Schedule, for_resolution
-from snrise.training import Ema, Generation, LearningRate, Recipe, TrainState, adamw, latest, load_network, read_header
+from snrise.training import (
+    Ema,
+    Generation,
+    LearningRate,
+    Optimizer,
+    Recipe,
+    TrainState,
+    adamw,
+    latest,
+    load_network,
+    muon,
+    read_header,
+)
 
 __all__ = [
     "Trained", "dataset", "generation", "learning_rate", "levels", "network", "open_run", "recipe", "schedule",
@@ -97,7 +109,8 @@ def state(config: RunConfig, classes: int | None, device: torch.device | str | N
     """A run at its beginning."""
     how = config.training
     model = network(config, classes, device)
-    optimizer = adamw(model, betas=how.betas, weight_decay=how.weight_decay)
+    make = muon if how.optimizer is Optimizer.MUON else adamw
+    optimizer = make(model, betas=how.betas, weight_decay=how.weight_decay)
     return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer)
 
 

@@ -13,7 +13,7 @@ from snrise.networks import NetworkConfig
 from snrise.process import Prediction, Process, VariancePreserving
 from snrise.samplers import Ancestral, Sampler
 from snrise.schedules import Cosine, Ends, Schedule
-from snrise.training import Decay, Precision
+from snrise.training import Decay, Optimizer, Precision
 from snrise.weightings import Constant, Weighting
 
 __all__ = [
@@ -96,6 +96,7 @@ class TrainingConfig:
     images: int
     batch: int = 32
     accumulate: int = 1
+    optimizer: Optimizer = Optimizer.ADAMW
     learning_rate: float = 1e-3
     warmup: int = 1000
     decay: float = 1.0

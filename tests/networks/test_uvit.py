@@ -66,7 +66,7 @@ def test_a_size_that_does_not_divide_is_refused_with_the_nearest(size, nearest):
 
 
 def test_wrong_channels_are_refused():
-    with pytest.raises(SnriseError, match="network.image: got '4 channels'; allowed: 3 channels"):
+    with pytest.raises(SnriseError, match=r"network\.image: got '4 channels'; allowed: 3 channels"):
         network()(torch.zeros(1, 4, 16, 16), torch.zeros(1))
 
 

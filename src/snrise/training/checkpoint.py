@@ -103,9 +103,10 @@ def load_state(state: TrainState, path: Path) -> Checkpoint:
 
 def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpoint:
     """Put the averaged weights (or the last ones) into a network built from the same config."""
+    header = read_header(path)
     prefix = "ema." if ema else "network."
     _load_module(network, _read(path, prefix), prefix, path)
-    return _checkpoint(path, _header(path))
+    return header
 
 
 def _read(path: Path, prefix: str = "") -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
     count = len(batch.images)
     rate = recipe.learning_rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)
     logsnr, losses, plain = _gradient(state, batch, recipe)
     parameters = list(state.network.parameters())
     norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip is None else recipe.clip)

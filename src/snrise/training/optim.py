@@ -9,8 +9,16 @@ from torch import nn
 
 from snrise._errors import require
 from snrise._typing import StrEnum
+from snrise.training.muon import Muon
 
-__all__ = ["Decay", "LearningRate", "adamw"]
+__all__ = ["Decay", "LearningRate", "Optimizer", "adamw", "muon"]
+
+
+class Optimizer(StrEnum):
+    """Which optimizer a run uses."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
 
 
 class Decay(StrEnum):
@@ -64,3 +72,23 @@ def adamw(
     vectors = [p for p in network.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+
+
+#: What Muon leaves to AdamW beside vectors: where the image, λ and the class enter and the image leaves.
+EDGES = ("conditioning.", "stem.", ".film.")
+
+
+def muon(
+    network: nn.Module, *, scale: float = 20.0, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
+) -> Muon:
+    """Muon on the matrices and kernels within the network, at `scale` times the learning rate; AdamW on the rest."""
+    require(scale > 0, "muon.scale", scale, "a number above 0")
+    inner = [p for n, p in network.named_parameters() if p.ndim >= 2 and not any(edge in n for edge in EDGES)]
+    chosen = {id(p) for p in inner}
+    rest = [
+        group | {"params": [p for p in group["params"] if id(p) not in chosen]}
+        for group in adamw(network, betas=betas, weight_decay=weight_decay).param_groups
+    ]
+    kept = [{"params": g["params"], "weight_decay": g["weight_decay"]} for g in rest]
+    first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": scale}
+    return Muon([first, *kept], lr=0.0, betas=betas, eps=1e-12, fused=True)
