@@ -1,5 +1,6 @@
 """The settings of a run, typed and strict. Their defaults are the settings of most runs; recipes hold the rest."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -164,7 +165,20 @@ class RunConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        named = self.name.isprintable() and self.name.strip(". ") and not set(self.name) & set("/\\")
+        require(bool(named), "name", self.name, "a name that a folder can have")
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
+
+
+#: YAML 1.1 wants a dot in 1.0e-3. Here 1e-3 is a number too, to the reader as to the writer.
+EXPONENT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe writer, which puts a text such as 1e-3 in quotes."""
+
+
+_Dumper.add_implicit_resolver(*EXPONENT)
 
 
 def parse(document: dict[str, Any]) -> RunConfig:
@@ -174,5 +188,7 @@ def parse(document: dict[str, Any]) -> RunConfig:
 
 def to_yaml(config: RunConfig) -> str:
     """The whole of the settings, defaults included, as YAML."""
-    text: str = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    text: str = yaml.dump(
+        plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
     return text

@@ -40,7 +40,7 @@ TABLES: dict[Any, tuple[Mapping[str, type], frozenset[str]]] = {
 T = TypeVar("T")
 
 
-def construct(kind: type[T], data: Any, where: str) -> T:
+def construct(kind: type[T] | Any, data: Any, where: str) -> T:
     """Build a `kind` from plain data; `where` is the path that errors begin with."""
     try:
         result: T = _value(kind, data, where)

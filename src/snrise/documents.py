@@ -1,6 +1,5 @@
 """Recipes and YAML files: plain documents of settings, changed by `key=value`, then checked."""
 
-import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 
 from snrise._errors import SnriseError, invalid, unknown
 from snrise._typing import Size
-from snrise.config import RunConfig, parse
+from snrise.config import EXPONENT, RunConfig, parse
 from snrise.construct import construct
 from snrise.networks.stems import factor_for
 
@@ -93,7 +92,7 @@ def resolve(document: dict[str, Any]) -> None:
     """Replace `network.stem: auto` by the factor that fits the resolution, so that a saved config says it."""
     network, data = document.get("network"), document.get("data")
     if isinstance(network, dict) and network.get("stem") == "auto" and isinstance(data, dict):
-        image: Size = construct(Size, data.get("resolution"), "config.data.resolution")  # type: ignore[arg-type]
+        image: Size = construct(Size, data.get("resolution"), "config.data.resolution")
         network["stem"] = factor_for(image)
 
 
@@ -142,6 +141,4 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver(*EXPONENT)

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What makes a training command of the README short; nothing that it says itself is changed.
 SMALL = [
     "training.images=32", "log.grid=4", "sampling.steps=2",
-    *(f"network.levels.{i}.channels={channels}" for i, channels in enumerate((16, 16, 32))),
+    *(f"network.levels.{i}.channels={channels}" for i, channels in enumerate((16, 32))),
 ]
 
 

@@ -9,6 +9,7 @@ from snrise.training.precision import Precision, autocast
 from snrise.training.state import TrainState
 
 __all__ = [
-    "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "Optimizer", "Precision", "Recipe", "Report", "TrainState", "adamw",
-    "autocast", "draw_labels", "generate", "latest", "load_network", "load_state", "muon", "read_header", "save_state", "train",
+    "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "Optimizer", "Precision", "Recipe", "Report",
+    "TrainState", "adamw", "autocast", "draw_labels", "generate", "latest", "load_network", "load_state", "muon",
+    "read_header", "save_state", "train",
 ]

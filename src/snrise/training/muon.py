@@ -22,7 +22,7 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     """
     a, b, c = QUINTIC
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide.bfloat16()
+    x: Tensor = wide.bfloat16()
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
@@ -50,7 +50,7 @@ class Muon(torch.optim.AdamW):
                 if p.grad is not None:
                     self._update(p, group)
                     p.grad = None
-        super().step(closure)  # type: ignore[arg-type]
+        super().step(closure)
 
     def _update(self, p: Tensor, group: dict[str, Any]) -> None:
         assert p.grad is not None

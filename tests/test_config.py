@@ -1,0 +1,155 @@
+import copy
+import re
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snrise._errors import SnriseError
+from snrise.config import RunConfig, parse, to_yaml
+from snrise.construct import plain
+from snrise.documents import load, recipes
+from snrise.networks import build
+from test_construct import ANYTHING
+from tiny import DOCUMENT, config
+
+WHOLE = plain(config())
+
+
+def paths(value, path=()):
+    """The path of every setting of plain data, inner ones too."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from paths(inner, (*path, key))
+
+
+def changed(path, value):
+    """A copy of the whole settings with one changed."""
+    document = copy.deepcopy(WHOLE)
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return document
+
+
+PATHS = [path for path in paths(WHOLE) if path]
+SECTIONS = [path for path in paths(WHOLE) if isinstance(eval("WHOLE" + "".join(f"[{k!r}]" for k in path)), dict)]
+
+
+def written(path):
+    """As an error writes it."""
+    return "config" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_is_valid_and_survives_yaml(name):
+    recipe = load(name) if name != "folder" else load(name, ["data.path=somewhere"])
+    assert isinstance(recipe, RunConfig)
+    assert parse(yaml.safe_load(to_yaml(recipe))) == recipe
+    assert sum(p.numel() for p in build(recipe.network, 10, "meta").parameters()) > 0
+    assert all(side % recipe.network.divisor == 0 for side in recipe.data.resolution)
+
+
+def test_all_defaults_are_written_out():
+    text = to_yaml(config())
+    assert parse(yaml.safe_load(text)) == config()
+    assert yaml.safe_load(text) == WHOLE
+    for expected in ("kind: cosine", "logsnr_max: 15.0", "prediction: v", "kind: ancestral", "weighting: {kind: constant}"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("path", SECTIONS, ids=written)
+def test_an_unknown_setting_anywhere_is_named(path):
+    message = f"{written((*path, 'unheard'))}: no such setting 'unheard';"
+    with pytest.raises(SnriseError, match=f"^{re.escape(message)}"):
+        parse(changed((*path, "unheard"), 1))
+
+
+@pytest.mark.parametrize(("path", "nearest"), [
+    (("trainin",), "training"), (("training", "batchsize"), "batch"), (("data", "resolutoin"), "resolution"),
+    (("schedule", "base", "ofset"), "offset"), (("loss", "weigting"), "weighting"), (("log", "evry"), "every"),
+    (("network", "levels", 0, "atention"), "attention"), (("sampling", "sampler", "etta"), "eta"),
+])
+def test_the_nearest_name_is_told(path, nearest):
+    with pytest.raises(SnriseError, match=rf"^{re.escape(written(path))}: .*did you mean '{nearest}'\?"):
+        parse(changed(path, 1))
+
+
+@pytest.mark.parametrize("name", ["name", "data", "network", "training"])
+def test_what_has_no_default_must_be_given(name):
+    document = {key: value for key, value in WHOLE.items() if key != name}
+    with pytest.raises(SnriseError, match=f"^config.{name}: missing; give it a value$"):
+        parse(document)
+
+
+@pytest.mark.parametrize(("path", "value", "message"), [
+    (("name",), "", "config.name: got ''; allowed: a name that a folder can have"),
+    (("name",), "a/b", "config.name: got 'a/b'"),
+    (("name",), "..", "config.name: got '..'"),
+    (("name",), "a\0", r"config.name: got 'a\x00'"),
+    (("seed",), -1, "config.seed: got -1; allowed: a whole number from 0"),
+    (("seed",), 2**63, f"config.seed: got {2**63}"),
+    (("seed",), 1.5, "config.seed: got 1.5; allowed: a valid integer"),
+    (("data", "resolution"), [0, 32], "config.data.resolution: got [0, 32]; allowed: [height, width], both 1 or more"),
+    (("data", "resolution"), 32, "config.data.resolution: got 32"),
+    (("data", "source"), "folders", "config.data.source: no such choice 'folders'; did you mean 'folder'?"),
+    (("data", "source"), "folder", "config.data.path: missing; say where the images are: --data DIR"),
+    (("data", "fit"), "cropp", "config.data.fit: no such choice 'cropp'; did you mean 'crop'?"),
+    (("data", "flip"), 1, "config.data.flip: got 1; allowed: a valid boolean"),
+    (("training", "images"), 0, "config.training.images: got 0; allowed: a whole number above 0"),
+    (("training", "accumulate"), 9, "config.training.accumulate: got 9; allowed: 1 … batch=8"),
+    (("training", "accumulate"), 0, "config.training.accumulate: got 0"),
+    (("training", "betas"), [0.9], "config.training.betas"),
+    (("training", "precision"), "fp16", "config.training.precision: no such choice 'fp16'"),
+    (("training", "decay_shape"), "cos", "config.training.decay_shape: no such choice 'cos'; did you mean 'cosine'?"),
+    (("training", "learning_rate"), "fast", "config.training.learning_rate: got 'fast'; allowed: a valid number"),
+    (("loss", "prediction"), "w", "config.loss.prediction: no such choice 'w'; allowed: eps, u, v, x"),
+    (("loss", "factors"), [], "config.loss.factors: got (); allowed: one or more whole numbers above 0, or null"),
+    (("loss", "factors"), [1, 0], "config.loss.factors: got (1, 0)"),
+    (("sampling", "steps"), 0, "config.sampling.steps: got 0; allowed: a whole number above 0"),
+    (("sampling", "guidance_interval"), [2, 1], "config.sampling.guidance_interval: got (2.0, 1.0)"),
+    (("sampling", "guidance_interval"), [float("nan"), 1], "config.sampling.guidance_interval: got (nan, 1.0)"),
+    (("sampling", "sampler", "eta"), 2, "config.sampling.sampler.eta: got 2.0; allowed: a number in [0, 1]"),
+    (("schedule", "ends"), "go", "config.schedule.ends: no such choice 'go'; allowed: move, stay"),
+    (("schedule", "reference"), [64], "config.schedule.reference"),
+    (("log", "grid"), 0, "config.log.grid: got 0; allowed: a whole number above 0"),
+    (("log",), 3, "config.log: got 3; allowed: settings, each `name: value`"),
+    (("network", "stem"), 0, "config.network.stem: got 0; allowed: a whole number above 0"),
+])
+def test_a_wrong_value_is_told_in_a_line(path, value, message):
+    with pytest.raises(SnriseError, match=f"^{re.escape(message)}") as error:
+        parse(changed(path, value))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["1e-3", "1e5", "yes", "null", "0x10", "3", "ü: [", "- a", "2024-01-01", "'\"", "#"])
+def test_a_text_that_looks_like_something_else_survives(name, tmp_path):
+    given_config = parse(changed(("name",), name))
+    (tmp_path / "config.yaml").write_text(to_yaml(given_config), encoding="utf-8")
+    assert load(str(tmp_path / "config.yaml")) == given_config
+
+
+@settings(max_examples=150)
+@given(path=st.sampled_from(PATHS), value=ANYTHING)
+def test_random_changes_give_settings_that_survive_yaml_or_the_one_error(path, value):
+    try:
+        found = parse(changed(path, value))
+    except SnriseError as error:
+        assert str(error).startswith("config")
+        assert "\n" not in str(error)
+    else:
+        assert parse(yaml.safe_load(to_yaml(found))) == found
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path[-1] != "kind"], ids=written)
+def test_every_setting_is_checked(path):
+    """No setting takes just anything: a list of a mapping is refused everywhere, where it is."""
+    with pytest.raises(SnriseError, match=f"^{re.escape(written(path))}"):
+        parse(changed(path, [{"a": 1}]))
+
+
+def test_the_document_of_these_tests_is_a_plain_one():
+    assert parse(yaml.safe_load(DOCUMENT)) == config()
