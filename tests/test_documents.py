@@ -71,7 +71,7 @@ def test_what_is_no_settings_is_told_in_a_line(file, content, message):
 
 
 def test_an_unknown_recipe_names_the_nearest(tmp_path):
-    with pytest.raises(SnriseError, match="^recipe: no such recipe or file 'emoji-23'; did you mean 'emoji-.*'?"):
+    with pytest.raises(SnriseError, match=r"^recipe: no such recipe or file 'emoji-23'; did you mean 'emoji-.*'\?"):
         load("emoji-23")
     for name in ("", "a\0b", str(tmp_path), str(tmp_path / "none.yaml"), "a" * 5000):
         with pytest.raises(SnriseError, match=r"no such recipe or file|cannot be read: File name too long"):

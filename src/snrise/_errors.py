@@ -18,7 +18,7 @@ def invalid(where: str, got: Any, allowed: str, fix: str = "") -> SnriseError:
     return SnriseError(f"{where}: got {got!r}; allowed: {allowed}" + (f"; {fix}" if fix else ""))
 
 
-def unknown(where: str, name: str, options: Iterable[str], noun: str = "name") -> SnriseError:
+def unknown(where: str, name: Any, options: Iterable[str], noun: str = "name") -> SnriseError:
     """A name that is in no table, with its nearest neighbour if there is one.
 
     >>> print(unknown("config.schedule", "cosin", ["cosine", "linear_beta"], "schedule"))

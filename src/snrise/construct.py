@@ -93,10 +93,13 @@ def _dataclass(kind: Any, data: Any, where: str, decided: frozenset[str]) -> Any
             raise unknown(f"{where}.{key}", key, names, "setting")
     values = {}
     for f in dataclasses.fields(kind):
-        if f.name in data:
+        if f.name not in data:
+            if f.default is f.default_factory is dataclasses.MISSING:
+                raise SnriseError(f"{where}.{f.name}: missing; give it a value")
+        elif data[f.name] in (math.inf, -math.inf) and data[f.name] == f.default:
+            values[f.name] = f.default  # no limit, where that is what a setting says by itself
+        else:
             values[f.name] = _value(hints[f.name], _with_kind(data[f.name], f.default), f"{where}.{f.name}")
-        elif f.default is f.default_factory is dataclasses.MISSING:
-            raise SnriseError(f"{where}.{f.name}: missing; give it a value")
     try:
         return kind(**values)
     except SnriseError as error:
