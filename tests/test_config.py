@@ -11,7 +11,7 @@ from snrise.config import RunConfig, parse, to_yaml
 from snrise.construct import plain
 from snrise.documents import load, recipes
 from snrise.networks import build
-from test_construct import ANYTHING
+from test_construct import ANYTHING, value_or_error
 from tiny import DOCUMENT, config
 
 WHOLE = plain(config())
@@ -57,7 +57,8 @@ def test_all_defaults_are_written_out():
     text = to_yaml(config())
     assert parse(yaml.safe_load(text)) == config()
     assert yaml.safe_load(text) == WHOLE
-    for expected in ("kind: cosine", "logsnr_max: 15.0", "prediction: v", "kind: ancestral", "weighting: {kind: constant}"):
+    expected_parts = ("kind: cosine", "logsnr_max: 15.0", "prediction: v", "kind: ancestral", "{kind: constant}")
+    for expected in expected_parts:
         assert expected in text
 
 
@@ -135,11 +136,9 @@ def test_a_text_that_looks_like_something_else_survives(name, tmp_path):
 @settings(max_examples=150)
 @given(path=st.sampled_from(PATHS), value=ANYTHING)
 def test_random_changes_give_settings_that_survive_yaml_or_the_one_error(path, value):
-    try:
-        found = parse(changed(path, value))
-    except SnriseError as error:
-        assert str(error).startswith("config")
-        assert "\n" not in str(error)
+    found = value_or_error(parse, changed(path, value))
+    if isinstance(found, str):
+        assert re.fullmatch("config.*", found)
     else:
         assert parse(yaml.safe_load(to_yaml(found))) == found
 

@@ -157,7 +157,7 @@ def test_what_another_setting_decides_cannot_be_set():
 def test_settings_without_a_kind_are_for_the_default():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Both:
-        weighting: Weighting = MinSnr(gamma=2.0)
+        weighting: Weighting = MinSnr(gamma=2.0)  # noqa: RUF009 - frozen
         schedule: Schedule | None = None
 
     assert construct(Both, {"weighting": {"gamma": 3}}, "here") == Both(weighting=MinSnr(gamma=3.0))
@@ -178,19 +178,27 @@ def test_a_limit_may_be_infinite_only_where_it_is_by_itself():
 def test_data_that_hold_themselves_are_refused():
     loop = {"kind": "shifted", "factor": 2}
     loop["base"] = loop
-    with pytest.raises(SnriseError, match="^here: nested too deeply$"):
+    with pytest.raises(SnriseError, match=r"^here: nested too deeply$"):
         construct(Schedule, loop, "here")
     circle = []
     circle.append(circle)
-    with pytest.raises(SnriseError, match="^here: got"):
+    with pytest.raises(SnriseError, match=r"^here: got"):
         construct(Size, circle, "here")
+
+
+def value_or_error(function, *arguments):
+    """What a function gives, or the text of the one error that it may raise."""
+    try:
+        return function(*arguments)
+    except SnriseError as error:
+        return str(error)
 
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from(["kind", "base", "factor", "levels", "logsnrs", "rho", "channels", "blocks"]) | st.text(max_size=3)
-        | st.none() | st.integers(), inner, max_size=4,
+        st.sampled_from(["kind", "base", "factor", "levels", "logsnrs", "rho", "channels", "blocks"])
+        | st.text(max_size=3) | st.none() | st.integers(), inner, max_size=4,
     ),
     max_leaves=12,
 )
@@ -201,10 +209,5 @@ ANYTHING = st.recursive(
 def test_random_data_give_a_value_or_the_one_error(interface, kind, data):
     if kind is not None and isinstance(data, dict):
         data = {"kind": kind} | {k: v for k, v in data.items() if k != "kind"}
-    try:
-        value = construct(interface, data, "here")
-    except SnriseError as error:
-        assert str(error).startswith("here")
-        assert "\n" not in str(error)
-    else:
-        assert kind_of(value) is not None
+    value = value_or_error(construct, interface, data, "here")
+    assert re.fullmatch("here.*", value) if isinstance(value, str) else kind_of(value)

@@ -76,9 +76,9 @@ def _plain(text: str) -> Any:
     """YAML as plain data. PyYAML lets any error out of a value that only looks right, such as a 13th month."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except UnicodeError:
+    except yaml.YAMLError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except Exception as error:
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
@@ -136,6 +136,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
+            if not isinstance(key, str):
+                text = f"the name of a setting is text, not {key!r}"
+                raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"setting {key!r} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
