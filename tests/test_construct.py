@@ -157,7 +157,7 @@ def test_what_another_setting_decides_cannot_be_set():
 def test_settings_without_a_kind_are_for_the_default():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Both:
-        weighting: Weighting = MinSnr(gamma=2.0)  # noqa: RUF009 - frozen
+        weighting: Weighting = MinSnr(gamma=2.0)
         schedule: Schedule | None = None
 
     assert construct(Both, {"weighting": {"gamma": 3}}, "here") == Both(weighting=MinSnr(gamma=3.0))

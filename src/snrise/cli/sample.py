@@ -23,7 +23,9 @@ def sample(
     run: Annotated[Path, typer.Argument(help="A run's folder (its last checkpoint), or one checkpoint file.")],
     number: Annotated[int, typer.Option("-n", "--number", help="How many pictures.", min=1)] = 64,
     steps: Annotated[int | None, typer.Option(help="Network evaluations a picture.", show_default="the run's")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures, in any batch.", min=0, max=2**63 - 1)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same pictures, in any batch.", min=0, max=2**63 - 1)
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="A grid (….png) or a folder of single PNGs.", show_default="RUN/samples-SEED.png"),
