@@ -142,7 +142,7 @@ def test_nothing_is_coerced_but_whole_numbers_to_numbers():
     assert construct(UViTConfig, {"levels": [{"channels": 8, "blocks": 1}]}, "net").levels[0].channels == 8
     assert construct(Size, [3, 4], "size") == (3, 4)
     for wrong in ([3], [3, 4, 5], [3.0, 4], "34", {"a": 3}, 3, None, [True, 4]):
-        with pytest.raises(SnriseError, match="^size"):
+        with pytest.raises(SnriseError, match=r"^size"):
             construct(Size, wrong, "size")
 
 

@@ -5,6 +5,7 @@ import random
 
 import torch
 import yaml
+from PIL import Image
 
 from snrise import build
 from snrise.config import parse
@@ -84,6 +85,12 @@ def moments(state):
     """What the optimizer remembers, by the parameter's name."""
     names = {p: name for name, p in state.network.named_parameters()}
     return {names[p]: kept for p, kept in state.optimizer.state.items()}
+
+
+def size_of(path):
+    """Width and height of a picture."""
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def scramble(seed=0):

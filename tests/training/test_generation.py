@@ -31,9 +31,10 @@ class Painter(nn.Module):
         super().__init__()
         self.classes = classes
         self.unused = nn.Parameter(torch.zeros(1))
-        self.calls = []
+        self.calls, self.means = [], []
 
     def forward(self, z, logsnr, labels=None):
+        self.means.append(z.mean().item())
         self.calls.append(None if labels is None else labels.tolist())
         grey = torch.zeros(len(z)) if labels is None else 0.25 * (labels + 1)
         return grey.float()[:, None, None, None].expand_as(z)
@@ -105,10 +106,16 @@ def test_guidance_within_an_interval():
 
 
 def test_clipping_holds_the_image_in_range():
-    clipped, free = (paint([2, 2], guidance=3.0, clip=clip)[0].double().mean() for clip in (True, False))
-    assert clipped == pytest.approx(255, abs=4)
-    # Without it z goes on to 2.25, and only the last rounding clips.
-    assert free == 255
+    means = {}
+    for clip in (True, False):
+        painter = Painter()
+        how = generation(target=Target(Prediction.X), sampler=Ddim(), guidance=3.0, clip=clip)
+        list(generate(painter, how, torch.tensor([2, 2]), 2))
+        means[clip] = painter.means[-1]
+    # On the way down, before the last rounding: x̂ is 3·0.75 = 2.25, and z at the last level but one is α·x̂ and noise.
+    alpha = torch.sigmoid(GRID[-2]).sqrt().item()
+    assert means[True] == pytest.approx(alpha, abs=0.1)
+    assert means[False] == pytest.approx(2.25 * alpha, abs=0.1)
 
 
 def test_the_process_of_the_target_gives_the_first_noise():

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -7,8 +8,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snrise._errors import SnriseError
-from snrise.training import Decay, LearningRate, Precision, adamw, autocast
+from snrise.training import Decay, LearningRate, Precision, adamw, autocast, muon
+from snrise.training.muon import orthogonalized
 from snrise.training.precision import bf16_is_native
+from tiny import inputs
+from tiny import network as build_tiny
 
 
 @pytest.mark.parametrize(("shape", "expected"), [
@@ -82,3 +86,38 @@ def test_full_precision_is_no_context():
     with autocast(torch.device("cpu"), Precision.BF16):
         inside.append(torch.is_autocast_enabled("cpu"))
     assert inside == [False, True]
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8), (3, 64)])
+def test_an_orthogonalized_matrix_keeps_its_directions_and_loses_its_lengths(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    matrix = u @ torch.diag(torch.linspace(0.2, 3, len(s))) @ v
+    found = torch.diag(u.T @ orthogonalized(matrix).float() @ v.T)
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+    torch.testing.assert_close(orthogonalized(1000 * matrix), orthogonalized(matrix), atol=0.05, rtol=0)
+
+
+def test_muon_takes_what_lies_within_the_network_and_leaves_the_rest_to_adamw():
+    network = build_tiny(classes=2)
+    steps = {}
+    for name, make in (("muon", muon), ("adamw", adamw)):
+        copy_of = copy.deepcopy(network)
+        optimizer = make(copy_of)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * group.get("lr_scale", 1.0)
+        z, logsnr = inputs()
+        (copy_of(z, logsnr, torch.tensor([0, 1])) - z).square().mean().backward()
+        optimizer.step()
+        steps[name] = {n: (p - network.get_parameter(n)).detach() for n, p in copy_of.named_parameters()}
+    for name, step in steps["muon"].items():
+        assert step.abs().max() > 0, name
+        inner = step.ndim >= 2 and not name.startswith(("conditioning.", "stem.")) and ".film." not in name
+        if not inner:
+            torch.testing.assert_close(step, steps["adamw"][name], msg=name)
+            continue
+        out, rest = step.flatten(1).shape
+        lengths = torch.linalg.svdvals(step.flatten(1)) / (0.01 * 20 * max(1, out / rest) ** 0.5)
+        # A gradient of lower rank leaves the other directions alone.
+        assert 0.6 < lengths.max() < 1.3, name

@@ -1,0 +1,300 @@
+"""`snrise train`: a run's folder, going on, and each of its errors."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from snrise import cli
+from snrise.config import parse, to_yaml
+from snrise.training import latest, read_header
+from tiny import DOCUMENT, config, size_of
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+
+
+def train(*arguments):
+    result = CliRunner().invoke(cli.app, ["train", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fails(monkeypatch, capsys, *arguments):
+    """The one line on standard error of a command that a user got wrong."""
+    monkeypatch.setattr(sys, "argv", ["snrise", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: [^\n]+\n", error), error
+    return error.removeprefix("error: ").rstrip()
+
+
+def weights(folder):
+    return load_file(latest(folder / "checkpoints"))
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_dry_run_prints_whole_settings_and_trains_nothing(tmp_path):
+    output = train("tiny.yaml", "training.batch=4", "seed=3", "--dry-run", "--out", "run")
+    first, _, text = output.partition("name: tiny")
+    assert parse(yaml.safe_load(f"name: tiny{text}")) == config("training.batch=4", "seed=3")
+    assert re.search(r"tiny: [\d,]+ images at 16x16, 3 classes; 0\.\d M parameters; 64 images in batches of 4", first)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.yaml"]
+
+
+def test_the_schedule_is_diagnosed():
+    assert "schedule: t = 1 is not yet noise" in " ".join(
+        train("tiny.yaml", "--dry-run", "schedule.base={kind: cosine, logsnr_min: 3}").split())
+
+
+def test_a_run_leaves_its_folder(tmp_path):
+    output = train("tiny.yaml", "log.samples=24", "log.checkpoint=24", "log.keep=9", "--out", "runs/[red] mine")
+    run = tmp_path / "runs" / "[red] mine"
+    assert {p.relative_to(run).as_posix() for p in run.rglob("*.*")} == {
+        "config.yaml", "log.jsonl",
+        *(f"checkpoints/{n:012d}.safetensors" for n in (24, 48, 64)), *(f"samples/{n:012d}.png" for n in (24, 48, 64)),
+    }
+    assert (run / "config.yaml").read_text() == to_yaml(
+        config("log.samples=24", "log.checkpoint=24", "log.keep=9"))
+    assert [line["images_seen"] for line in log(run)] == [16, 32, 48, 64]
+    assert all(line["loss"] > 0 for line in log(run))
+    header = read_header(latest(run / "checkpoints"))
+    assert (header.step, header.images_seen) == (8, 64)
+    assert parse(yaml.safe_load(header.config)) == parse(yaml.safe_load((run / "config.yaml").read_text()))
+    assert header.extra["classes"] == ["activities", "flags", "symbols"]
+    assert sum(header.extra["frequencies"]) == pytest.approx(1)
+    # A grid of 4 pictures of 16 px, each pixel shown as 4×4, with 2 px between.
+    assert size_of(run / "samples" / "000000000064.png") == (134, 134)
+    assert f"done: {run.relative_to(tmp_path)}/samples/000000000064.png" in output
+    assert "snrise sample runs/[red] mine" in output
+
+
+def test_the_folder_has_the_runs_name(tmp_path):
+    train("tiny.yaml", "name=other", "training.images=8")
+    assert (tmp_path / "runs" / "other" / "log.jsonl").exists()
+
+
+def test_tensorboard(tmp_path):
+    train("tiny.yaml", "log.tensorboard=true", "training.images=16", "--out", "run")
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"grad_norm" in events.read_bytes()
+
+
+def test_samples_do_not_disturb_the_training(tmp_path):
+    train("tiny.yaml", "--out", "plain")
+    train("tiny.yaml", "log.samples=8", "log.checkpoint=8", "log.every=8", "--out", "watched")
+    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
+
+
+def test_a_longer_run_goes_on(tmp_path):
+    fixed = ("tiny.yaml", "training.decay=0", "training.class_dropout=0.5")
+    train(*fixed, "training.images=96", "--out", "straight")
+    train(*fixed, "training.images=40", "--out", "run")
+    output = train(*fixed, "training.images=96", "--out", "run")
+    assert "going on from 40 images (run/checkpoints/000000000040.safetensors)" in output
+    assert equal(weights(tmp_path / "run"), weights(tmp_path / "straight"))
+    assert [line["images_seen"] for line in log(tmp_path / "run")] == [16, 32, 40, 48, 64, 80, 96]
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["images"] == 96
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path):
+    train("tiny.yaml", "--out", "run")
+    before, lines = weights(tmp_path / "run"), log(tmp_path / "run")
+    assert "done:" in train("tiny.yaml", "--out", "run")
+    assert equal(before, weights(tmp_path / "run"))
+    assert log(tmp_path / "run") == lines
+
+
+LONG = ("tiny.yaml", "training.images=1600", "log.every=80", "training.decay=0.5", "data.flip=true")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "tiny.yaml").write_text(DOCUMENT)
+    train(folder / "tiny.yaml", *LONG[1:], "--out", folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_stopped_by_a_signal_and_started_again_is_the_uninterrupted_one(tmp_path, uninterrupted, number):
+    code = "import torch; torch.set_num_threads(1); from snrise.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", *LONG, "--out", "run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
+        journal = tmp_path / "run" / "log.jsonl"
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.005)
+        process.send_signal(number)
+        output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert "and saved; the same command goes on" in output
+    assert 80 <= read_header(latest(tmp_path / "run" / "checkpoints")).images_seen < 1600
+    assert "going on from" in train(*LONG, "--out", "run")
+    assert equal(weights(tmp_path / "run"), weights(uninterrupted))
+    assert [line["images_seen"] for line in log(tmp_path / "run")] == list(range(80, 1601, 80))
+
+
+def test_the_handlers_of_signals_are_as_before():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train("tiny.yaml", "training.images=8")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Pictures of mixed sizes and formats in two folders."""
+    def noise(mode, size, seed):
+        shape = (size[1], size[0], len(Image.new(mode, (1, 1)).getbands()))
+        pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        return Image.fromarray(pixels.squeeze(-1) if shape[2] == 1 else pixels, mode=mode)
+
+    pictures = {"sea/a.jpg": ("RGB", (90, 60)), "sea/b.png": ("RGBA", (50, 80)), "sea/c.png": ("L", (33, 47)),
+                "hill/d.jpg": ("CMYK", (64, 64)), "hill/e.webp": ("RGB", (40, 200)), "hill/f.JPG": ("RGB", (120, 70))}
+    for i, (name, (mode, size)) in enumerate(pictures.items()):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        noise(mode, size, i).save(path, format="JPEG" if path.suffix == ".JPG" else None,
+                                  **({"exif": exif} if name == "hill/f.JPG" else {}))
+    return tmp_path / "photos"
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+@pytest.mark.parametrize("classes", [None, "folders"])
+def test_a_folder_of_photographs(tmp_path, photographs, classes):
+    arguments = () if classes is None else (f"data.classes={classes}",)
+    output = train("tiny.yaml", "--data", photographs, "--resolution", "32x48", "training.images=8", "training.batch=4",
+                   "log.samples=4", "--out", "run", *arguments)
+    assert f"6 images at 32x48, {0 if classes is None else 2} classes" in " ".join(output.split())
+    told = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]
+    assert (told["source"], told["path"], told["resolution"], told["classes"], told["only"]) == (
+        "folder", str(photographs), [32, 48], classes, [])
+    for name in ("000000000004.png", "000000000008.png"):
+        assert size_of(tmp_path / "run" / "samples" / name) == (2 * 50 + 2, 2 * 34 + 2)
+    assert read_header(latest(tmp_path / "run" / "checkpoints")).extra["classes"] == (classes and ["hill", "sea"])
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+def test_a_folder_has_a_recipe_of_its_own(photographs):
+    output = train("--data", photographs, "--dry-run", "network.levels=[{channels: 16, blocks: 1}]")
+    assert "source: folder" in output
+    assert "name: folder" in output
+
+
+def test_emoji_by_name():
+    with_path = DOCUMENT.replace("source: emoji", "source: folder, path: x")
+    Path("folder.yaml").write_text(with_path)
+    output = train("folder.yaml", "--data", "emoji", "--dry-run")
+    assert "source: emoji" in output
+    assert "path: null" in output
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ("seed=1", "seed was 0, now 1"), ("training.batch=4", "training.batch was 8, now 4"),
+    ("schedule.base={kind: linear_beta}", "schedule.base.kind was 'cosine', now 'linear_beta'"),
+    ("network.levels.0.channels=32", "network.levels was"), ("data.flip=true", "data.flip was False, now True"),
+])
+def test_other_settings_than_the_runs_are_refused(tmp_path, monkeypatch, capsys, change, told):
+    train("tiny.yaml", "training.images=8", "--out", "run")
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    error = fails(monkeypatch, capsys, "train", "tiny.yaml", "training.images=8", change, "--out", "run")
+    assert error.startswith("run: holds a run with other settings: ")
+    assert told in error
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("change", ["training.images=16", "log.grid=1", "sampling.steps=1", "training.learning_rate=1"])
+def test_some_settings_may_change(change):
+    train("tiny.yaml", "training.images=8", "--out", "run")
+    train("tiny.yaml", "training.images=8", change, "--out", "run")
+
+
+ERRORS = [
+    (["emoji-33"], "recipe: no such recipe or file 'emoji-33'; did you mean 'emoji-"),
+    (["none.yaml"], "recipe: no such recipe or file 'none.yaml'"),
+    (["tiny.yaml", "emoji-32"], "train: got ['tiny.yaml', 'emoji-32']; allowed: one recipe or config file"),
+    (["tiny.yaml", "training.bach=3"], "config.training.bach: no such setting 'bach'; did you mean 'batch'?"),
+    (["tiny.yaml", "training.batch=many"], "config.training.batch: got 'many'"),
+    (["tiny.yaml", "training.batch=[1"], "config.training.batch: got '[1'; allowed: a YAML value"),
+    (["tiny.yaml", "data=3"], "config.data: got 3"),
+    (["tiny.yaml", "--resolution", "big"], "--resolution: got 'big'; allowed: a side in pixels, or HEIGHTxWIDTH"),
+    (["tiny.yaml", "--resolution", "17"], "config.data.resolution: got '17x17'; allowed: sides that are multiples of"),
+    (["tiny.yaml", "--data", "nowhere"], "ImageFolder.path: got 'nowhere'; allowed: an existing folder"),
+    (["tiny.yaml", "--device", "gpu"], "--device: got 'gpu'; not usable here"),
+    (["tiny.yaml", "--device", "meta"], "--device: got 'meta'; not usable here"),
+    (["tiny.yaml", "training.class_dropout=2"], "Recipe.class_dropout: got 2.0"),
+    (["tiny.yaml", "training.learning_rate=0"], "LearningRate.peak: got 0"),
+    (["tiny.yaml", "sampling.guidance=-1"], "Generation.guidance: got -1"),
+    (["tiny.yaml", "loss.factors=[3]"], "pool.factor: got 3; allowed: a common divisor of 16 and 16"),
+    (["tiny.yaml", "--out", "tiny.yaml"], "[Errno "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=[" ".join(a) for a, _ in ERRORS])
+def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, message):
+    assert fails(monkeypatch, capsys, "train", *arguments).startswith(message)
+
+
+def test_a_broken_image_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
+    error = fails(monkeypatch, capsys, "train", "tiny.yaml", "--data", "photos", "--out", "run")
+    assert error.startswith("photos/a.png: cannot be read")
+
+
+def test_a_broken_config_of_a_run_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("a: [1")
+    assert fails(monkeypatch, capsys, "train", "tiny.yaml", "--out", "run").startswith("run/config.yaml: not YAML")
+
+
+def test_a_broken_checkpoint_is_one_line(tmp_path, monkeypatch, capsys):
+    train("tiny.yaml", "training.images=8", "--out", "run")
+    path = latest(tmp_path / "run" / "checkpoints")
+    path.write_bytes(path.read_bytes()[:-100])
+    error = fails(monkeypatch, capsys, "train", "tiny.yaml", "training.images=8", "--out", "run")
+    assert error == f"{path.relative_to(tmp_path)}: not a whole checkpoint of snrise (SafetensorError)"
+
+
+def test_debug_shows_the_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["snrise", "--debug", "train", "emoji-33"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert "snrise._errors.SnriseError: recipe: no such recipe" in error
+
+
+def test_the_program_itself():
+    command = [sys.executable, "-c", "from snrise.cli import main; main()", "train", "emoji-33"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"error: recipe: no such recipe or file 'emoji-33'; .*\n", result.stderr)
