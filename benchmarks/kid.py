@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from snrise import build
 from snrise.metrics import efficientnet_lite0, kernel_distance
@@ -21,11 +22,12 @@ from snrise.training import draw_labels, generate
 def reference(config: build.RunConfig, cache: Path) -> torch.Tensor:
     """Features of every image of the data set, computed once for a resolution and fingerprint."""
     data = build.dataset(config)
-    file = cache / f"{data.source.fingerprint()[:16]}-{config.data.resolution[0]}x{config.data.resolution[1]}.pt"
+    name = f"{data.source.fingerprint()[:16]}-{config.data.resolution[0]}x{config.data.resolution[1]}.safetensors"
+    file = cache / name
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        torch.save(efficientnet_lite0(data.images(range(len(data)))), file)
-    return torch.load(file, weights_only=True)
+        save_file({"features": efficientnet_lite0(data.images(range(len(data))))}, file)
+    return load_file(file)["features"]
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def main() -> None:
         sampled = torch.cat([model.sample(batch_size=100).float() for _ in range(options.n // 100)])
     images = (sampled.clamp(0, 1) * 255).round().to(torch.uint8)
     options.out.mkdir(parents=True, exist_ok=True)
-    sample_grid(images[:64], scale=2).save(options.out / "samples.png")
+    sample_grid(images[:64]).save(options.out / "samples.png")
     distance = kernel_distance(efficientnet_lite0(images), reference(config, options.cache))
     print(json.dumps({
         "peer": "denoising_diffusion_pytorch.simple_diffusion.UViT", "minutes": options.minutes, "images_seen": seen,

@@ -14,7 +14,7 @@ from snrise.networks import build
 from test_construct import ANYTHING, value_or_error
 from tiny import DOCUMENT, config
 
-WHOLE = plain(config())
+WHOLE = {name: value for name, value in plain(config()).items() if name != "made_with"}
 
 
 def paths(value, path=()):
@@ -152,3 +152,9 @@ def test_every_setting_is_checked(path):
 
 def test_the_document_of_these_tests_is_a_plain_one():
     assert parse(yaml.safe_load(DOCUMENT)) == config()
+
+
+def test_what_made_a_run_is_kept_but_is_no_setting():
+    made = parse(WHOLE | {"made_with": {"torch": "2.9"}})
+    assert parse(yaml.safe_load(to_yaml(made))).made_with == {"torch": "2.9"}
+    assert made == parse(WHOLE)

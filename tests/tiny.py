@@ -1,13 +1,19 @@
 """Runs and networks small enough to train in a test."""
 
+import contextlib
 import itertools
+import os
 import random
+import re
+import sys
+from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from PIL import Image
 
-from snrise import build
+from snrise import build, cli
 from snrise.config import parse
 from snrise.documents import override, resolve
 from snrise.networks import Kind, Level, UViTConfig
@@ -97,3 +103,22 @@ def scramble(seed=0):
     """Set the global random states to something else, which nothing may depend on."""
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+def fails(monkeypatch, capsys, *arguments):
+    """The one line on standard error of a command that a user got wrong."""
+    monkeypatch.setattr(sys, "argv", ["snrise", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: [^\n]+\n", error), error
+    return error.removeprefix("error: ").rstrip()
+
+
+def train_apart(arguments):
+    """`snrise train`, to be run in a process of its own."""
+    torch.set_num_threads(1)
+    sys.argv = ["snrise", "train", *map(str, arguments)]
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        cli.main()

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-import yaml
 from torch import nn
 
+from snrise import documents
 from snrise._errors import SnriseError, invalid, require, unknown
 from snrise.config import DataConfig, RunConfig, SourceKind, parse
-from snrise.data import Dataset, Emoji, ImageFolder, Preprocess, Source
+from snrise.data import Dataset, Emoji, Hub, ImageFolder, Preprocess, Shards, Source
 from snrise.levels import Levels
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.pooling import factors_for
 from snrise.process import Target
 from snrise.samplers import Sampler, uniform_time
-from snrise.schedules import Interpolated, Schedule, for_resolution
+from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
+    BrokenCheckpoint,
     Ema,
     Generation,
     LearningRate,
@@ -27,7 +28,7 @@ from snrise.training import (
     Recipe,
     TrainState,
     adamw,
-    latest,
+    checkpoints,
     load_network,
     muon,
     read_header,
@@ -46,10 +47,8 @@ def schedule(config: RunConfig) -> Schedule:
         if how.noisy_reference is not None:
             raise invalid("config.schedule.noisy_reference", how.noisy_reference, "null while reference is null")
         return how.base
-    shifted = for_resolution(how.base, image, how.reference, ends=how.ends)
-    if how.noisy_reference is None:
-        return shifted
-    return Interpolated(clean=shifted, noisy=for_resolution(how.base, image, how.noisy_reference, ends=how.ends))
+    noisy = how.reference if how.noisy_reference is None else how.noisy_reference
+    return interpolated_for_resolution(how.base, image, how.reference, noisy, ends=how.ends)
 
 
 def source(config: DataConfig) -> Source:
@@ -62,14 +61,23 @@ def source(config: DataConfig) -> Source:
         raise invalid("config.data.only", list(config.only), "a list for emoji alone", "leave it out")
     if config.path is None:
         raise SnriseError("config.data.path: missing; say where the images are: --data DIR")
-    return ImageFolder(config.path, config.classes)
+    match config.source:
+        case SourceKind.SHARDS:
+            return Shards(config.path, config.classes)
+        case SourceKind.HUB:
+            return Hub(config.path, config.classes, split=config.split, column=config.column)
+        case _:
+            return ImageFolder(config.path, config.classes)
 
 
 def dataset(config: RunConfig) -> Dataset:
     """The images at the run's resolution."""
     data = config.data
     preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
-    return Dataset(source(data), preprocess, flip=data.flip)
+    return Dataset(
+        source(data), preprocess, flip=data.flip, unreadable=data.unreadable, cache=data.cache,
+        cache_folder=None if data.cache_folder is None else Path(data.cache_folder), workers=data.workers,
+    )
 
 
 def network(config: RunConfig, classes: int | None, device: torch.device | str | None = None) -> nn.Module:
@@ -98,6 +106,12 @@ def recipe(config: RunConfig) -> Recipe:
     """What a training step does."""
     how, loss, image = config.training, config.loss, config.data.resolution
     factors = loss.factors or (factors_for(image) if min(image) > 256 else (1,))
+    for i, factor in enumerate(factors):
+        if image[0] % factor or image[1] % factor:
+            raise invalid(
+                f"config.loss.factors[{i}]", factor, f"a divisor of the resolution {image[0]}x{image[1]}",
+                f"such as {max(n for n in range(1, factor) if image[0] % n == image[1] % n == 0)}",
+            )
     return Recipe(
         target=Target(loss.prediction, config.process), levels=levels(config), learning_rate=learning_rate(config),
         weighting=loss.weighting, factors=factors, clip=how.clip, class_dropout=how.class_dropout,
@@ -132,13 +146,17 @@ def generation(
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A run's network as of a checkpoint, and what the run knew of its classes."""
+    """A run's network as of a checkpoint, and what the run knew of its classes.
+
+    `broken` says what is wrong with newer checkpoints, which were passed over.
+    """
 
     config: RunConfig
     network: nn.Module
     images_seen: int
     classes: tuple[str, ...] | None
     frequencies: tuple[float, ...] | None
+    broken: tuple[str, ...] = ()
 
     def labels_of(self, names: Sequence[str]) -> list[int]:
         """Class numbers from names."""
@@ -153,16 +171,26 @@ def _label(name: str, classes: tuple[str, ...]) -> int:
 
 
 def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
-    """The network of a run's folder (its last checkpoint) or of one checkpoint file."""
-    file = path if path.is_file() else latest(path / "checkpoints")
-    if file is None:
+    """The network of a run's folder (its newest whole checkpoint) or of one checkpoint file."""
+    files = [path] if path.is_file() else checkpoints(path / "checkpoints")
+    if not files:
         raise invalid(str(path), "no checkpoint", "a run's folder or a checkpoint file", "train one: snrise train")
+    broken: list[str] = []
+    for file in reversed(files):
+        try:
+            return _open(file, ema, device, tuple(broken))
+        except BrokenCheckpoint as error:
+            broken.append(str(error))
+    raise SnriseError("; ".join(broken))
+
+
+def _open(file: Path, ema: bool, device: torch.device | str | None, broken: tuple[str, ...]) -> Trained:
     header = read_header(file)
-    config = parse(yaml.safe_load(header.config))
+    config = parse(documents.document_of(header.config, str(file)))
     names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
     model = network(config, None if names is None else len(names), device)
     load_network(model, file, ema=ema)
     return Trained(
         config=config, network=model, images_seen=header.images_seen, classes=None if names is None else tuple(names),
-        frequencies=None if frequencies is None else tuple(frequencies),
+        frequencies=None if frequencies is None else tuple(frequencies), broken=broken,
     )

@@ -9,17 +9,17 @@ import yaml
 from snrise._errors import SnriseError, require
 from snrise._typing import Size, StrEnum
 from snrise.construct import construct, plain
-from snrise.data import Fit
+from snrise.data import Cache, Fit, Unreadable
 from snrise.networks import NetworkConfig
 from snrise.process import Prediction, Process, VariancePreserving
 from snrise.samplers import Ancestral, Sampler
 from snrise.schedules import Cosine, Ends, Schedule
-from snrise.training import Decay, Optimizer, Precision
+from snrise.training import Decay, OnFault, Optimizer, Precision
 from snrise.weightings import Constant, Weighting
 
 __all__ = [
     "DataConfig", "LevelsConfig", "LogConfig", "LossConfig", "RunConfig", "SamplingConfig", "ScheduleConfig",
-    "SourceKind", "TrainingConfig", "parse", "to_yaml",
+    "SourceKind", "TrainingConfig", "Wandb", "parse", "to_yaml",
 ]
 
 class SourceKind(StrEnum):
@@ -27,12 +27,26 @@ class SourceKind(StrEnum):
 
     EMOJI = "emoji"
     FOLDER = "folder"
+    SHARDS = "shards"
+    HUB = "hub"
+
+
+class Wandb(StrEnum):
+    """Whether Weights & Biases is written to, and from where."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """`classes`: for emoji `class` (9) or `subclass` (97); for a folder `folders`, or a CSV file; null for none."""
+    """Where images come from, and how they are read.
+
+    `classes`: for emoji `class` (9) or `subclass` (97); for a folder `folders`, or a CSV file; for shards `cls`, or an
+    entry of their JSON; for a data set of the hub its column; null for none. `split` and `column` are the hub's too.
+    `unreadable`: whether a broken file stops the run. `cache`, `cache_folder`, `workers`: see `data.Dataset`.
+    """
 
     resolution: Size
     source: SourceKind = SourceKind.EMOJI
@@ -43,10 +57,17 @@ class DataConfig:
     background: str = "white"
     upscale: bool = True
     flip: bool = False
+    split: str = "train"
+    column: str = "image"
+    unreadable: Unreadable = Unreadable.SKIP
+    cache: Cache = Cache.AUTO
+    cache_folder: str | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         require(min(self.resolution) >= 1, "resolution", list(self.resolution), "[height, width], both 1 or more")
-        if self.source is SourceKind.FOLDER and self.path is None:
+        require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more, or null for one a core")
+        if self.source is not SourceKind.EMOJI and self.path is None:
             raise SnriseError("path: missing; say where the images are: --data DIR")
 
 
@@ -92,7 +113,11 @@ class LossConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run."""
+    """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
+
+    `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
+    checkpoints stop the run in any case.
+    """
 
     images: int
     batch: int = 32
@@ -108,8 +133,11 @@ class TrainingConfig:
     ema_half_life: float = 5000
     class_dropout: float = 0.1
     precision: Precision = Precision.AUTO
+    on_fault: OnFault = OnFault.SKIP
+    fault_limit: int = 10
 
     def __post_init__(self) -> None:
+        require(self.fault_limit >= 0, "fault_limit", self.fault_limit, "a whole number, 0 or more")
         require(self.images >= 1, "images", self.images, "a whole number above 0")
         require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
 
@@ -134,24 +162,31 @@ class SamplingConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """How often things are written, in images: log lines, sample grids of `grid` pictures, `keep` checkpoints."""
+    """How often things are written, in images: log lines, sample grids of `grid` pictures, checkpoints.
+
+    The last `keep` checkpoints stay and, with `keep_every`, the first at or after each multiple of so many images.
+    `wandb` is online, offline or null.
+    """
 
     every: int = 3200
     samples: int = 32_000
     grid: int = 64
     checkpoint: int = 32_000
     keep: int = 2
+    keep_every: int | None = None
     tensorboard: bool = True
+    wandb: Wandb | None = None
 
     def __post_init__(self) -> None:
-        for name in ("every", "samples", "grid", "checkpoint", "keep"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number above 0")
+        for name in ("every", "samples", "grid", "checkpoint", "keep", "keep_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "a whole number above 0")
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All settings of a run."""
+    """All settings of a run. `made_with` is no setting: a run notes there the versions and data that made it."""
 
     name: str
     data: DataConfig
@@ -163,6 +198,7 @@ class RunConfig:
     loss: LossConfig = LossConfig()
     sampling: SamplingConfig = SamplingConfig()
     log: LogConfig = field(default_factory=LogConfig)
+    made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         named = self.name.isprintable() and self.name.strip(". ") and not set(self.name) & set("/\\")
@@ -188,7 +224,10 @@ def parse(document: dict[str, Any]) -> RunConfig:
 
 def to_yaml(config: RunConfig) -> str:
     """The whole of the settings, defaults included, as YAML."""
+    document = plain(config)
+    if not config.made_with:
+        del document["made_with"]
     text: str = yaml.dump(
-        plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )
     return text

@@ -158,4 +158,4 @@ def plain(value: Any) -> Any:
         return value.value
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
-    return value
+    return dict(value) if isinstance(value, dict) else value

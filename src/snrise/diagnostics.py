@@ -121,7 +121,7 @@ def _problems(decreasing: bool, smooth: bool, clean: float, whole: float, below:
     if below < BALANCE:
         problems.append(
             f"too easy: {below:.0%} of training has pooled SNR below 1, and {BALANCE:.0%} is the least; "
-            + ("shift the schedule by the resolution (for_resolution)" if shift > 0 else "shift the schedule down")
+            + ("shift the schedule with the resolution" if shift > 0 else "shift the schedule down")
         )
     if 1 - below < BALANCE:
         problems.append(

@@ -13,7 +13,9 @@ from snrise.config import EXPONENT, RunConfig, parse
 from snrise.construct import construct
 from snrise.networks.stems import factor_for
 
-__all__ = ["DEFAULT_RECIPE", "differences", "load", "override", "read_document", "recipes", "resolve"]
+__all__ = [
+    "DEFAULT_RECIPE", "differences", "document_of", "load", "override", "read_document", "recipes", "resolve", "value",
+]
 
 DEFAULT_RECIPE = "emoji-32"
 
@@ -30,13 +32,21 @@ def read_document(recipe: str) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise unknown("recipe", recipe, recipes(), "recipe or file")
-        document = _plain(path.read_text(encoding="utf-8"))
+        return document_of(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise SnriseError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SnriseError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def document_of(text: str, where: str) -> dict[str, Any]:
+    """The plain settings that a YAML text holds; `where` is what errors call it."""
+    try:
+        document = _plain(text)
+    except yaml.YAMLError as error:
+        raise SnriseError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
-        raise invalid(str(path), type(document).__name__, "settings, each `name: value`")
+        raise invalid(where, type(document).__name__, "settings, each `name: value`")
     return document
 
 
@@ -51,10 +61,7 @@ def override(document: dict[str, Any], assignment: str) -> None:
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise invalid("override", assignment, "key=value, such as training.batch=16")
-    try:
-        value = _plain(text)
-    except yaml.YAMLError:
-        raise invalid(f"config.{key}", text, "a YAML value") from None
+    content = value(text, f"config.{key}")
     *path, name = key.split(".")
     place: Any = document
     for i, part in enumerate(path):
@@ -65,11 +72,23 @@ def override(document: dict[str, Any], assignment: str) -> None:
                 place[part] = {"kind": place[part]} if isinstance(place.get(part), str) else {}
             place = place[part]
     if isinstance(place, list):
-        place[_index(place, name, f"config.{key}")] = value
+        place[_index(place, name, f"config.{key}")] = content
     elif isinstance(place, dict):
-        place[name] = value
+        place[name] = content
     else:
         raise invalid(f"config.{'.'.join(path)}", place, f"settings, to have {name!r} among them")
+
+
+def value(text: str, where: str) -> Any:
+    """The plain data that a piece of YAML means.
+
+    >>> value("{kind: cosine, logsnr_max: 1e1}", "--schedule")
+    {'kind': 'cosine', 'logsnr_max': 10.0}
+    """
+    try:
+        return _plain(text)
+    except yaml.YAMLError:
+        raise invalid(where, text, "a YAML value") from None
 
 
 def _plain(text: str) -> Any:

@@ -1,6 +1,7 @@
 """`snrise sample`: pictures from a run, and each of its errors."""
 
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from snrise import build, cli
 from snrise.config import to_yaml
 from snrise.samplers import Ancestral
 from snrise.training import save_state
-from tiny import config, perturbed, run, size_of
+from tiny import config, fails, perturbed, run, size_of
 
 FLAGS = ["activities", "flags", "symbols"]
 SETTINGS = ("sampling.sampler={kind: ancestral, eta: 0.7, gamma: 0.3}", "sampling.guidance=1.5", "schedule.ends=stay",
@@ -45,16 +46,6 @@ def sample(*arguments):
     result = CliRunner().invoke(cli.app, ["sample", *map(str, arguments)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
-
-
-def fails(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["snrise", "sample", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert re.fullmatch(r"error: [^\n]+\n", error), error
-    return error.removeprefix("error: ").rstrip()
 
 
 def pixels(path):
@@ -138,6 +129,36 @@ def test_what_is_not_given_of_the_sampler_is_the_runs(trained, calls, arguments,
     assert calls[0][0].sampler == Ancestral(eta=eta, gamma=gamma, process=config(*SETTINGS).process)
 
 
+def test_another_schedule_needs_a_flag_and_is_warned_of(trained, calls):
+    command = ["sample", str(trained / "classes"), "-n", "1", "--out", "a.png", "--steps", "4",
+               "--schedule", "{kind: uniform_logsnr, logsnr_min: -3, logsnr_max: 20}"]
+    result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert calls[0][0].logsnrs.tolist() == pytest.approx([-3.0, 2.75, 8.5, 14.25, 20.0])
+    assert result.stderr.startswith(
+        "sampling on another schedule than the model was trained with: λ -3.0 … 20.0 instead of -15.0 … 15.0; ")
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("{kind: cosin}", "--schedule.kind: no such kind 'cosin'; did you mean 'cosine'?"),
+    ("{kind: cosine, ofset: 1}", "--schedule.ofset: no such setting 'ofset'; did you mean 'offset'?"),
+    ("[1", "--schedule: got '[1'; allowed: a YAML value"),
+])
+def test_another_schedule_must_be_one(trained, monkeypatch, capsys, text, told):
+    assert fails(monkeypatch, capsys, "sample", trained / "plain", "--schedule", text).startswith(told)
+
+
+def test_a_broken_checkpoint_is_passed_over_and_told(trained, calls, tmp_path):
+    shutil.copytree(trained / "plain", tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "000000000099.safetensors").write_bytes(b"torn")
+    result = CliRunner().invoke(cli.app, ["sample", "run", "-n", "1", "--out", "a.png"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("passed over a broken checkpoint: run/checkpoints/000000000099.safetensors: not a ")
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        file.write_bytes(b"torn")
+    result = CliRunner().invoke(cli.app, ["sample", "run"])
+    assert re.fullmatch(r"run/\S+99.safetensors: not a whole .*; run/\S+08.safetensors: not .*", str(result.exception))
+
+
 def test_classes_by_name(trained, calls):
     sample(trained / "classes", "-n", 5, "--out", "a.png", "--class", "symbols", "--class", "flags")
     assert calls[0][1] == [2, 1, 2, 1, 2]
@@ -179,4 +200,4 @@ def test_the_averaged_or_the_last_weights(trained, tmp_path):
 def test_a_mistake_is_one_line(trained, tmp_path, monkeypatch, capsys, arguments, message):
     (tmp_path / "text").write_text("hello")
     arguments = [a.format(runs=trained) for a in arguments]
-    assert fails(monkeypatch, capsys, *arguments, "-n", "1").startswith(message.format(runs=trained))
+    assert fails(monkeypatch, capsys, "sample", *arguments, "-n", "1").startswith(message.format(runs=trained))

@@ -149,7 +149,7 @@ def test_one_image_without_data(tmp_path):
     (["--data", "nowhere"], "ImageFolder.path: got 'nowhere'; allowed: an existing folder"),
     (["--image", "nothing.png"], "--image: cannot read 'nothing.png': No such file or directory"),
     (["--image", "text.png"], "--image: cannot read 'text.png': not an intact image"),
-    (["--out", "a.pgn"], "a.pgn: no such picture format '.pgn'; did you mean '.png'?"),
+    (["--out", "a.pgn"], "--out a.pgn: no such picture format '.pgn'; did you mean '.png'?"),
 ])
 def test_errors_are_one_line(arguments, message, tmp_path):
     (tmp_path / "text.png").write_text("not a picture")

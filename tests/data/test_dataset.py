@@ -1,16 +1,34 @@
+import io
 import itertools
+import os
 import pickle
+import shutil
+import signal
 import threading
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.testing import assert_close
 
 from snrise._errors import SnriseError
-from snrise.data import Dataset, ImageFolder, Preprocess, flips, order, read_image, to_float, to_uint8
+from snrise.data import (
+    Cache,
+    Dataset,
+    ImageFolder,
+    Preprocess,
+    Unreadable,
+    flips,
+    order,
+    read_image,
+    to_float,
+    to_uint8,
+)
 
 N = 10
 
@@ -50,28 +68,37 @@ def take(data, count, batch, seed=0, position=0):
     return list(itertools.islice(data.batches(batch, seed, position), count))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 10**6])
-def test_images_are_the_sources(cache_bytes):
-    data = dataset(cache_bytes=cache_bytes)
-    assert data.cached == (cache_bytes > 0)
+#: Every way to keep pixels or not.
+WAYS = [{"cache": Cache.MEMORY}, {"cache": Cache.DISK}, {"cache": Cache.NONE, "workers": 0},
+        {"cache": Cache.NONE, "workers": 2}]
+ways = pytest.mark.parametrize("way", WAYS, ids=["memory", "disk", "threads", "processes"])
+
+
+@ways
+def test_images_are_the_sources(way, tmp_path):
+    data = dataset(cache_folder=tmp_path, **way)
+    assert data.cached == way["cache"]
     indices = [3, 9, 3, 0]
     assert torch.equal(data.images(indices), torch.stack([expected(i) for i in indices]))
     assert data.images([]).shape == (0, 3, 4, 4)
 
 
-def test_what_fits_is_decoded_once_and_what_does_not_each_time():
-    kept, fresh = Numbered(), Numbered()
-    data = dataset(kept)
-    for _ in range(3):
-        data.images(range(N))
-    take(data, 5, 4)
-    assert kept.reads == [1] * N
-    assert dataset(kept, cache_bytes=N * 3 * 4 * 4).cached
-    assert not dataset(kept, cache_bytes=N * 3 * 4 * 4 - 1).cached
-    data = dataset(fresh, cache_bytes=0)
+def test_what_fits_is_decoded_once_and_what_does_not_each_time(tmp_path):
+    for cache in (Cache.MEMORY, Cache.DISK):
+        kept = Numbered()
+        data = dataset(kept, cache=cache, cache_folder=tmp_path)
+        for _ in range(3):
+            data.images(range(N))
+        take(data, 5, 4)
+        assert kept.reads == [1] * N
+    again = Numbered()
+    dataset(again, cache=Cache.DISK, cache_folder=tmp_path).images(range(N))
+    assert again.reads == [0] * N
+    fresh = Numbered()
+    data = dataset(fresh, cache=Cache.NONE)
     data.images([5, 5])
     data.images([5])
-    assert fresh.reads[5] == 3
+    assert fresh.reads[5] == 2
 
 
 def test_changing_a_batch_leaves_the_kept_pixels_alone():
@@ -80,10 +107,21 @@ def test_changing_a_batch_leaves_the_kept_pixels_alone():
     assert torch.equal(data.images([1])[0], expected(1))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 10**6])
+def test_pixels_are_kept_where_they_fit(tmp_path, monkeypatch):
+    size = N * 3 * 4 * 4
+    assert dataset().bytes == size
+    assert dataset(cache_bytes=size).cached == Cache.MEMORY
+    free = shutil.disk_usage(tmp_path)
+    for left, expected in ((2 * size, Cache.DISK), (2 * size - 1, Cache.NONE)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, left=left: free._replace(free=left))
+        data = dataset(cache_bytes=size - 1, cache_folder=tmp_path / "not" / "there")
+        assert data.cached == expected
+
+
+@ways
 @pytest.mark.parametrize("flip", [False, True])
-def test_batches_are_a_pure_function_of_seed_and_position(cache_bytes, flip):
-    data = dataset(flip=flip, cache_bytes=cache_bytes)
+def test_batches_are_a_pure_function_of_seed_and_position(way, flip, tmp_path):
+    data = dataset(flip=flip, cache_folder=tmp_path, **way)
     for batch in take(data, 4, 6, seed=5, position=7):
         assert batch.indices == order(5, batch.position, 6, N)
         coins = flips(5, batch.position, 6) & flip
@@ -112,11 +150,11 @@ def test_labels_and_their_frequencies():
 
 def test_leaving_the_stream_ends_its_threads():
     before = threading.active_count()
-    for batch in dataset(cache_bytes=0).batches(4, seed=0):
+    for batch in dataset(cache=Cache.NONE, workers=0).batches(4, seed=0):
         if batch.position >= 8:
             break
     del batch
-    stream = dataset().batches(4, seed=0)
+    stream = dataset(cache=Cache.NONE, workers=0).batches(4, seed=0)
     next(stream)
     assert threading.active_count() > before
     stream.close()
@@ -135,6 +173,7 @@ def test_a_pickle_leaves_pixels_out():
     ("call", "text"),
     [
         (lambda: dataset(cache_bytes=-1), r"Dataset\.cache_bytes: got -1"),
+        (lambda: dataset(workers=-1), r"Dataset\.workers: got -1"),
         (lambda: dataset(threads=0), r"Dataset\.threads: got 0"),
         (lambda: dataset().images([N]), r"Dataset\.images: got 10; allowed: an index from 0 to 9"),
         (lambda: dataset().images([-1]), r"Dataset\.images: got -1"),
@@ -211,5 +250,72 @@ def test_refused_images_are_named(broken):
 
 
 def test_an_unreadable_file_stops_the_stream_by_name(broken):
-    with pytest.raises(SnriseError, match="cannot be read"):
-        take(Dataset(broken, Preprocess((8, 8))), 3, 4)
+    for way in WAYS:
+        with pytest.raises(SnriseError, match=r"^\S+: cannot be read: [^\n]+$"):
+            take(Dataset(broken, Preprocess((8, 8)), cache_folder=broken.path, **way), 3, 4)
+
+
+class Holed(Numbered):
+    """Images 3, 4 and 9 cannot be read."""
+
+    def read(self, index):
+        if index in (3, 4, 9):
+            raise OSError("hole")
+        return super().read(index)
+
+
+@ways
+def test_an_unreadable_image_is_replaced_by_the_next_with_its_label(way, tmp_path):
+    data = dataset(Holed(), unreadable=Unreadable.SKIP, cache_folder=tmp_path, **way)
+    instead = {3: 5, 4: 5, 9: 0}
+    for batch in take(data, 4, 6, seed=2):
+        actual = [instead.get(i, i) for i in order(2, batch.position, 6, N)]
+        assert batch.indices == actual
+        assert torch.equal(to_uint8(batch.images), torch.stack([expected(i) for i in actual]))
+        assert batch.labels.tolist() == [data.source.labels[i] for i in actual]
+    assert sorted(data.skipped) == [3, 4, 9]
+    assert data.skipped[3] == "3: cannot be read: hole; allowed: an intact image file; replace or remove it"
+
+
+@ways
+def test_nothing_but_unreadable_images_is_an_error(way, tmp_path, broken):
+    data = Dataset(broken, Preprocess((8, 8), upscale=False), unreadable=Unreadable.SKIP, cache_folder=tmp_path, **way)
+    with pytest.raises(SnriseError, match=r"^data: none of the 10 images can be read; the first: \S+: cannot be"):
+        take(data, 1, 4)
+
+
+def test_a_killed_worker_is_one_line():
+    data = dataset(Deadly(), cache=Cache.NONE, workers=1)
+    with pytest.raises(SnriseError, match=r"^data\.workers: DataLoader worker \(pid\(s\) \d+\) .*; lower data.workers"):
+        take(data, 3, 4)
+
+
+class Deadly(Numbered):
+    def read(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def encoded(kind):
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, kind)
+    return file.getvalue()
+
+
+@given(kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]), seed=st.integers(0, 2**32 - 1),
+       count=st.integers(0, 6), cut=st.floats(0, 1))
+def test_mutated_files_are_read_or_refused_in_a_line(tmp_path_factory, kind, seed, count, cut):
+    draw, content = np.random.default_rng(seed), bytearray(encoded(kind))
+    for at in draw.integers(0, len(content), count):
+        content[at] = draw.integers(0, 256)
+    folder = tmp_path_factory.mktemp("mutated")
+    (folder / "a.png").write_bytes(content[: round(len(content) * max(cut, 0.5))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pixels = read_image(ImageFolder(folder), 0, Preprocess((8, 8), max_pixels=10**6))
+        except SnriseError as error:
+            assert "\n" not in str(error)
+            assert str(error).startswith(str(folder / "a.png"))
+        else:
+            assert pixels.shape == (3, 8, 8)

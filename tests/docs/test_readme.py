@@ -51,7 +51,7 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (photos / name).mkdir(parents=True)
         Image.new("RGB", (40 + i, 30), (200, 10 * i, 90)).save(photos / name / "x.jpg")
     found = commands()
-    assert {arguments[0] for arguments in found} == {"train", "sample", "schedule"}
+    assert {arguments[0] for arguments in found} == {"train", "sample", "schedule", "show"}
     for arguments in found:
         invoke(arguments + SMALL if arguments[0] == "train" else arguments)
     assert (tmp_path / "runs" / "emoji-32" / "samples-1.png").is_file()

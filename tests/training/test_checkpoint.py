@@ -13,8 +13,17 @@ from safetensors.torch import load_file, save_file
 from snrise import build
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
-from snrise.training import latest, load_network, load_state, read_header, save_state
-from snrise.training.checkpoint import write_atomically
+from snrise.training import (
+    BrokenCheckpoint,
+    checkpoint,
+    latest,
+    load_latest,
+    load_network,
+    load_state,
+    read_header,
+    save_state,
+)
+from snrise.training.files import write_atomically
 from tiny import config, moments, run
 
 
@@ -35,14 +44,18 @@ def trained(dataset, classes):
     return begun
 
 
-def edited(path, out, change=lambda tensors: None, header=lambda header: None):
-    """A copy of a checkpoint with its tensors and header changed."""
+def edited(path, out, change=lambda tensors: None, header=lambda header: None, sums=True):
+    """A copy of a checkpoint with its tensors and header changed, with the checksums of that or those it had."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     tensors, told = load_file(path), json.loads(metadata["snrise"])
     change(tensors)
     header(told)
-    save_file(tensors, out, metadata | {"snrise": json.dumps(told)})
+    metadata |= {"snrise": json.dumps(told)}
+    if sums:
+        parts = {part: checkpoint._checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
+        metadata["checksums"] = json.dumps(parts | {"header": checkpoint._header_sum(metadata)})
+    save_file(tensors, out, metadata)
     return out
 
 
@@ -55,7 +68,8 @@ def same(a, b):
     if kept.keys() != other.keys():
         return False
     pairs += [(kept[name], other[name]) for name in kept]
-    return (a.step, a.images_seen) == (b.step, b.images_seen) and all(
+    counts = [[getattr(s, name) for name in checkpoint.COUNTS] for s in (a, b)]
+    return counts[0] == counts[1] and all(
         p.keys() == q.keys() and all(torch.equal(p[name], q[name]) for name in p) for p, q in pairs
     )
 
@@ -175,7 +189,7 @@ def test_no_file_is_told(tmp_path):
 def test_a_newer_format_is_refused(tmp_path, trained):
     path = save_state(trained, tmp_path, "")
     newer = edited(path, tmp_path / "newer.safetensors", header=lambda h: h.update(format=99))
-    with pytest.raises(SnriseError, match="got 'format 99'; allowed: format 1 or older; upgrade snrise"):
+    with pytest.raises(SnriseError, match="got 'format 99'; allowed: format 2; upgrade snrise"):
         load_state(trained, newer)
 
 
@@ -222,8 +236,10 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), fail)
     for target in (path, tmp_path / "new"):
-        with pytest.raises(OSError, match="disk full"):
+        kept = "; the file is as it was before" if target == path else ""
+        with pytest.raises(SnriseError, match=f"{target}: cannot be written: disk full{kept}$"):
             write_atomically(target, b"new" * 1000)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
     assert not (tmp_path / "new").exists()
     monkeypatch.undo()
@@ -239,7 +255,102 @@ def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch, trained
 
     monkeypatch.setattr(os, "fsync", fail)
     trained.images_seen += 8
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SnriseError, match="24.safetensors: cannot be written: disk full"):
         save_state(trained, tmp_path, "", keep=1)
     assert latest(tmp_path) == path
     assert read_header(path).images_seen == 16
+
+
+def flip_bit(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def offset(path, name):
+    """Where the bytes of a tensor begin in a checkpoint."""
+    content = path.read_bytes()
+    size = 8 + int.from_bytes(content[:8], "little")
+    return size + json.loads(content[8:size])[name]["data_offsets"][0]
+
+
+@pytest.mark.parametrize("part", checkpoint.PARTS)
+def test_one_bit_is_noticed(tmp_path, trained, classes, part):
+    path = save_state(trained, tmp_path, "")
+    name = next(name for name in load_file(path) if name.startswith(part))
+    flip_bit(path, offset(path, name))
+    untouched = build.state(config(), classes)
+    fresh = build.state(config(), classes)
+    with pytest.raises(BrokenCheckpoint, match=f"the checksum of its {part} is wrong"):
+        load_state(fresh, path)
+    assert same(fresh, untouched)
+
+
+@pytest.mark.parametrize("text", ["images_seen", "name: tiny"])
+def test_one_letter_of_the_header_is_noticed(tmp_path, trained, text):
+    path = save_state(trained, tmp_path, "name: tiny")
+    flip_bit(path, path.read_bytes().index(text.encode()) + 5)
+    with pytest.raises(BrokenCheckpoint, match=r"(checksum of its header is wrong|not a whole checkpoint)"):
+        read_header(path)
+
+
+def test_weights_can_be_read_for_sampling_though_the_optimizer_is_damaged(tmp_path, trained):
+    path = save_state(trained, tmp_path, "")
+    flip_bit(path, offset(path, "optimizer.0.exp_avg"))
+    load_network(trained.network, path)
+
+
+def saved_at(state, folder, *counts, **options):
+    for seen in counts:
+        state.images_seen = seen
+        path = save_state(state, folder, "", **options)
+    return path
+
+
+def test_the_checkpoint_before_a_broken_one_is_used(tmp_path, trained, classes):
+    newest = saved_at(trained, tmp_path, 8, 16, 24, keep=3)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    flip_bit(tmp_path / "000000000016.safetensors", -1)
+    fresh = build.state(config(), classes)
+    found, broken = load_latest(fresh, tmp_path)
+    assert (found.images_seen, fresh.images_seen) == (8, 8)
+    assert [line.partition(":")[0] for line in broken] == [str(newest), str(tmp_path / "000000000016.safetensors")]
+
+
+def test_only_broken_checkpoints_are_an_error_and_none_is_a_beginning(tmp_path, trained):
+    assert load_latest(trained, tmp_path) == (None, [])
+    path = saved_at(trained, tmp_path, 8)
+    path.write_bytes(b"")
+    with pytest.raises(SnriseError, match=r"no whole checkpoint: .*000008.safetensors.*; remove them to start anew"):
+        load_latest(trained, tmp_path)
+
+
+def test_every_so_many_images_a_checkpoint_stays(tmp_path, trained):
+    saved_at(trained, tmp_path, *range(8, 81, 8), keep=1, keep_every=20)
+    assert [int(p.stem) for p in sorted(tmp_path.iterdir())] == [24, 40, 64, 80]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("part", ["network", "ema"])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, trained, value, part):
+    path = saved_at(trained, tmp_path, 16)
+    weights = dict(trained.network.named_parameters()) if part == "network" else trained.ema.parameters
+    with torch.no_grad():
+        weights["norm.weight"][0] = value
+    with pytest.raises(SnriseError, match=rf"{part}\.norm\.weight at 24 images: got 'numbers that are not finite'"):
+        saved_at(trained, tmp_path, 24, keep=1)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, trained, classes):
+    resource = pytest.importorskip("resource")
+    path = saved_at(trained, tmp_path, 16)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, before[1]))
+    try:
+        with pytest.raises(SnriseError, match=r"24\.safetensors: cannot be written: File too large"):
+            saved_at(trained, tmp_path, 24, keep=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == [path]
+    assert load_latest(build.state(config(), classes), tmp_path)[0].images_seen == 16

@@ -163,3 +163,15 @@ def test_labels_are_shuffled_and_leave_global_randomness_alone():
 
 def test_generation_is_a_value():
     assert dataclasses.replace(generation(), guidance=2.0).guidance == 2.0
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0], [0, 1, 2]])
+def test_labels_out_of_range_or_number_are_refused(labels):
+    with pytest.raises(SnriseError, match=r"generate\.labels: got \[.*\]; allowed: 2 class numbers from 0 to 2"):
+        paint(labels)
+
+
+def test_labels_for_a_network_without_classes_are_refused():
+    how = generation(target=Target(Prediction.X), sampler=Ddim())
+    with pytest.raises(SnriseError, match=r"generate\.labels: got \[0\]; allowed: None: this network knows no classes"):
+        next(generate(Painter(None), how, torch.tensor([0]), 1))

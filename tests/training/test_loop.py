@@ -243,3 +243,37 @@ def test_seeds_of_uses_and_positions_differ():
 
 def test_the_default_weight_is_constant():
     assert {f.name: f.default for f in dataclasses.fields(Recipe)}["weighting"] == Constant()
+
+
+def broken_batches(at):
+    """Batches of which one has an image that is not a number."""
+    for i, batch in enumerate(toy_batches()):
+        if i == at:
+            batch.images[3] = torch.nan
+        yield batch
+
+
+def test_a_step_that_is_not_finite_is_dropped_and_told():
+    begun = toy_state()
+    reports = list(train(begun, broken_batches(1), toy_recipe(learning_rate=LearningRate(peak=1e-2, total=48))))
+    assert [r.fault for r in reports] == [None, "output of the network (Toy)", None, None]
+    assert [(r.step, r.images_seen, r.position, r.batch) for r in reports] == [
+        (1, 16, 16, 16), (1, 16, 32, 0), (2, 32, 48, 16), (3, 48, 64, 16)]
+    assert (begun.step, begun.images_seen, begun.position, begun.faults) == (3, 48, 64, 1)
+    assert reports[1].indices == list(range(16))
+    assert reports[1].eps_losses.isnan().nonzero().flatten().tolist() == [3]
+
+
+def test_a_dropped_step_leaves_no_trace_in_weights_average_or_optimizer():
+    begun, clean = toy_state(), toy_state()
+    for state_, stream in ((begun, broken_batches(1)), (clean, broken_batches(9))):
+        steps = train(state_, stream, toy_recipe())
+        next(steps)
+        if state_ is begun:
+            before = [t.clone() for t in (begun.network.weight, begun.ema.parameters["weight"])]
+            assert next(steps).fault
+            assert torch.equal(before[0], begun.network.weight)
+            assert torch.equal(before[1], begun.ema.parameters["weight"])
+            assert begun.network.weight.grad is None
+    assert moments(begun)["weight"]["step"] == 1
+    assert torch.equal(moments(begun)["weight"]["exp_avg"], moments(clean)["weight"]["exp_avg"])

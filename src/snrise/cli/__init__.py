@@ -1,4 +1,4 @@
-"""The command line: `snrise train | sample | schedule`. No arithmetic here."""
+"""The command line: `snrise train | sample | show | schedule`. No arithmetic here."""
 
 import sys
 import traceback
@@ -10,6 +10,7 @@ import typer
 from snrise._errors import SnriseError
 from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
+from snrise.cli.show import show
 from snrise.cli.train import train
 
 __all__ = ["app", "main"]
@@ -34,6 +35,7 @@ def options(
 
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("show")(show)
 app.command("schedule")(schedule)
 
 
@@ -41,9 +43,9 @@ def main() -> None:
     """Run the command line; a mistake in the input is one line on standard error, and status 2."""
     try:
         app()
-    except (SnriseError, OSError) as error:
+    except (SnriseError, OSError, MemoryError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         else:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            typer.secho(f"error: {error or 'out of memory'}", err=True, fg="red")
         sys.exit(2)

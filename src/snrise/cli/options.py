@@ -1,11 +1,13 @@
-"""How the command line reads sizes."""
+"""How the command line reads sizes and names of files."""
 
 import re
+from pathlib import Path
 
-from snrise._errors import invalid
+from snrise._errors import invalid, unknown
 from snrise._typing import Size
+from snrise.plots import SUFFIXES
 
-__all__ = ["parse_size"]
+__all__ = ["check_chart", "parse_size"]
 
 
 def parse_size(text: str, where: str) -> Size:
@@ -19,3 +21,9 @@ def parse_size(text: str, where: str) -> Size:
         raise invalid(where, text, "a side in pixels, or HEIGHTxWIDTH", "such as 512 or 256x384")
     height = int(match[1])
     return height, height if match[2] is None else int(match[2])
+
+
+def check_chart(path: Path) -> None:
+    """Raise, before anything is computed, unless a chart can have this name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise unknown(f"--out {path}", path.suffix, SUFFIXES, "picture format")

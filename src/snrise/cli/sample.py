@@ -1,5 +1,6 @@
 """`snrise sample`: pictures from a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,14 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from snrise import build
+from snrise import build, documents
 from snrise._errors import require
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.construct import construct
 from snrise.plots import sample_grid
-from snrise.samplers import Ancestral, Sampler
-from snrise.training import draw_labels, generate
+from snrise.samplers import Ancestral, Sampler, uniform_time
+from snrise.schedules import Schedule
+from snrise.training import Generation, draw_labels, generate
 
 __all__ = ["sample"]
 
@@ -41,24 +44,34 @@ def sample(
     gamma: Annotated[
         float | None, typer.Option(help="From 0, the small variance, to 1, the large one.", show_default="the run's")
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="YAML", show_default="the run's", help="Sample on another schedule than the model was "
+                     "trained with, such as `{kind: cosine, logsnr_max: 10}`: its steps may ask for noise levels that "
+                     "the model never saw."),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
     ema: Annotated[bool, typer.Option("--ema/--last", help="The averaged weights, or the last ones.")] = True,
     device: DeviceOption = "auto",
 ) -> None:
     """Sample from a run, on the schedule that it was trained with."""
     trained = build.open_run(run, ema=ema, device=device_of(device))
+    for told in trained.broken:
+        typer.secho(f"passed over a broken checkpoint: {told}", err=True, fg="yellow")
     target = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
     grid = target.suffix.lower() == ".png"
     require(grid or not target.suffix, "--out", str(target), "a grid (….png) or a folder")
     require(grid or not target.is_file(), "--out", str(target), "a grid (….png) or a folder; this is a file")
     how = build.generation(trained.config, steps=steps, guidance=guidance, sampler=_sampler(trained, eta, gamma))
+    if schedule is not None:
+        how = _on_schedule(how, schedule)
     labels = _labels(trained, classes, number, seed)
     parts = generate(trained.network, how, labels, number, seed=seed, batch=batch)
     batches = -(-number // batch)
     if grid:
         images = torch.cat(list(track(parts, "sampling", total=batches)))
         target.parent.mkdir(parents=True, exist_ok=True)
-        sample_grid(images, scale=max(1, 64 // max(how.size))).save(target)
+        sample_grid(images).save(target)
         typer.echo(f"{number} pictures in {target}")
         return
     target.mkdir(parents=True, exist_ok=True)
@@ -77,6 +90,19 @@ def _sampler(trained: build.Trained, eta: float | None, gamma: float | None) -> 
     own = trained.config.sampling.sampler
     base = own if isinstance(own, Ancestral) else Ancestral(eta=0.0)
     return Ancestral(eta=base.eta if eta is None else eta, gamma=base.gamma if gamma is None else gamma)
+
+
+def _on_schedule(how: Generation, text: str) -> Generation:
+    """The same steps on another schedule, with a warning of what that means."""
+    base: Schedule = construct(Schedule, documents.value(text, "--schedule"), "--schedule")
+    other = replace(how, logsnrs=uniform_time(base, len(how.logsnrs) - 1))
+    own, new = (f"{float(h.logsnrs.min()):.1f} … {float(h.logsnrs.max()):.1f}" for h in (how, other))
+    typer.secho(
+        f"sampling on another schedule than the model was trained with: λ {new} instead of {own}; levels outside of "
+        "those trained are guesses, and steps fall where training spent other shares of its time",
+        err=True, fg="yellow",
+    )
+    return other
 
 
 def _labels(trained: build.Trained, classes: list[str] | None, number: int, seed: int) -> Tensor | None:

@@ -15,12 +15,12 @@ from torch import Generator, Tensor
 from snrise import plots
 from snrise._errors import SnriseError, invalid, unknown
 from snrise._typing import Images, Size
-from snrise.cli.options import parse_size
-from snrise.data import Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
+from snrise.cli.options import check_chart, parse_size
+from snrise.data import Cache, Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
 from snrise.diagnostics import Report, diagnose
 from snrise.pooling import factors_for, pooled_logsnr, signal_power
 from snrise.process import VariancePreserving
-from snrise.schedules import SCHEDULES, Ends, Interpolated, Schedule, ZeroTerminalSnr, for_resolution, shift_factor
+from snrise.schedules import SCHEDULES, Ends, Schedule, ZeroTerminalSnr, interpolated_for_resolution, shift_factor
 
 __all__ = ["schedule"]
 
@@ -84,6 +84,7 @@ def schedule(
 
     With images (--data, --image) also how noisy they look at every resolution, and how much power pooling leaves.
     """
+    check_chart(out)
     size = parse_size(resolution or ("256" if data == "emoji" else "512"), "--resolution")
     seen_at = parse_size(reference, "--reference")
     base = _base(kind, offset=offset, logsnr_min=logsnr_min, logsnr_max=logsnr_max)
@@ -92,17 +93,22 @@ def schedule(
         clean=seen_at if clean_reference is None else parse_size(clean_reference, "--clean-reference"),
         noisy=seen_at if noisy_reference is None else parse_size(noisy_reference, "--noisy-reference"),
     )
+    _show(shifted, size, seen_at, out, data, image)
+
+
+def _show(shift: "_Shift", size: Size, reference: Size, out: Path, data: str | None, image: Path | None) -> None:
+    """The table and the pictures."""
     console = Console(soft_wrap=True, highlight=False)
-    after = shifted(size)
-    _tell(console, base, after, size, seen_at)
-    curves = plots.schedule_curves({"before the shift": base, "after the shift": after}, size, seen_at)
+    before, after = shift.base, shift(size)
+    _tell(console, before, after, size, reference)
+    curves = plots.schedule_curves({"before the shift": before, "after the shift": after}, size, reference)
     written = [plots.save(curves, out)]
-    images = _Images(out=out, size=size, reference=seen_at)
+    images = _Images(out=out, size=size, reference=reference)
     if data is not None:
         written += images.measured(console, Emoji() if data == "emoji" else ImageFolder(data))
     shown = _read(image, size) if image is not None else images.first
     if shown is not None:
-        written.append(images.noise(shown, base, shifted))
+        written.append(images.noise(shown, before, shift))
     console.print("written: " + ", ".join(str(path) for path in written), markup=False)
 
 
@@ -141,9 +147,7 @@ class _Shift:
     zero_terminal_snr: bool
 
     def __call__(self, image: Size) -> Schedule:
-        shifted: Schedule = for_resolution(self.base, image, self.clean, ends=self.ends)
-        if self.noisy != self.clean:
-            shifted = Interpolated(clean=shifted, noisy=for_resolution(self.base, image, self.noisy, ends=self.ends))
+        shifted: Schedule = interpolated_for_resolution(self.base, image, self.clean, self.noisy, ends=self.ends)
         return ZeroTerminalSnr(base=shifted) if self.zero_terminal_snr else shifted
 
 
@@ -185,7 +189,7 @@ class _Images:
 
     def measured(self, console: Console, source: Source) -> list[Path]:
         """Print how much power pooling leaves, and draw it."""
-        dataset = Dataset(source, Preprocess(self.size), cache_bytes=0)
+        dataset = Dataset(source, Preprocess(self.size), cache=Cache.NONE)
         indices = order(0, 0, min(MOST_IMAGES, len(source)), len(source))
         self.first = dataset.images(indices[:1])[0]
         power = signal_power(_batches(dataset, indices), factors_for(self.size))

@@ -1,12 +1,11 @@
 """`snrise train`: settings to a run's folder, with a progress bar on the way."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,20 +15,12 @@ from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size
 from snrise.config import RunConfig, parse, to_yaml
-from snrise.construct import plain
 from snrise.data import Dataset
 from snrise.diagnostics import diagnose
-from snrise.plots import sample_grid
-from snrise.training import TrainState, draw_labels, generate, latest, load_state, save_state
-from snrise.training import train as train_loop
-from snrise.training.checkpoint import write_atomically
-from snrise.training.logs import JsonLines, Meter, TensorBoard
+from snrise.runs import Run, notes
+from snrise.training import Report, TrainState
 
 __all__ = ["train"]
-
-#: Settings that may differ between a run and the command that resumes it.
-MAY_CHANGE = ("log.", "sampling.", "training.images", "training.learning_rate", "training.precision", "name")
-console = Console()
 
 
 def train(
@@ -42,6 +33,9 @@ def train(
     resolution: Annotated[
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
@@ -50,37 +44,36 @@ def train(
 ) -> None:
     """Train a recipe; the same command again goes on where the run stopped.
 
-    Recipes: emoji-32 (the default), emoji-64, emoji-128, emoji-256, folder.
+    Recipes: emoji-32 (the default), emoji-64, emoji-128, emoji-256, folder. Ctrl-C saves, then stops; twice stops at
+    once.
     """
-    config = parse(_document(arguments or [], data, resolution))
+    console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
+    given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
+    config = parse(_document(given, data, resolution))
     where = device_of(device)
     dataset = build.dataset(config)
     classes = dataset.source.classes
     state = build.state(config, None if classes is None else len(classes), where)
-    recipe = build.recipe(config)
-    _introduce(config, dataset, state)
+    build.recipe(config)
+    _introduce(console, config, dataset, state)
     if dry_run:
         typer.echo(to_yaml(config), nl=False)
         return
     folder = out or Path("runs") / config.name
-    _open(folder, config)
-    checkpoint = latest(folder / "checkpoints")
-    if checkpoint is not None:
-        load_state(state, checkpoint)
-        console.print(f"going on from {state.images_seen:,} images ({checkpoint})", markup=False, soft_wrap=True)
-    batches = dataset.batches(config.training.batch, seed=config.seed, position=state.images_seen)
-    watch = _Watch(config, dataset, state, folder)
-    with _progress(state, config.training.images) as advance, _stop_signals() as stopped:
-        for report in train_loop(state, batches, recipe):
-            advance(report.batch, f"loss {report.loss:.4f}")
-            watch.see(report)
-            if stopped:
-                break
-    watch.save()
-    if state.images_seen >= config.training.images:
-        console.print(f"done: {watch.draw()}\nmore pictures: snrise sample {folder}", markup=False, soft_wrap=True)
-    else:
+    with Run(config, folder, dataset, state, console.print) as run, _stop_signals() as stopped:
+        with _progress(console, state, config) as advance:
+            for report in run:
+                advance(report)
+                if stopped:
+                    break
+        run.save()
+        if dataset.skipped:
+            console.print(f"{len(dataset.skipped)} images could not be read and were skipped: {run.folder.skipped}")
+        if not stopped:
+            console.print(f"done: {run.draw()}\nmore pictures: snrise sample {folder}")
+    if stopped:
         console.print(f"stopped at {state.images_seen:,} images and saved; the same command goes on")
+        raise typer.Exit(128 + stopped[0])
 
 
 def _document(arguments: list[str], data: str | None, resolution: str | None) -> dict[str, Any]:
@@ -107,96 +100,40 @@ def _document(arguments: list[str], data: str | None, resolution: str | None) ->
     return document
 
 
-def _introduce(config: RunConfig, dataset: Dataset, state: TrainState) -> None:
-    """A few lines on what is about to be trained, and what is wrong with its schedule, if anything is."""
+def _introduce(console: Console, config: RunConfig, dataset: Dataset, state: TrainState) -> None:
+    """A few lines on what is about to be trained, and what may be wrong with its data and schedule."""
     height, width = config.data.resolution
     parameters = sum(p.numel() for p in state.network.parameters())
     classes = dataset.source.classes
+    kept = {"memory": "kept in memory", "disk": "kept on disk", "none": "decoded each time"}[dataset.cached]
     console.print(
-        f"{config.name}: {len(dataset):,} images at {height}x{width}, {len(classes or ())} classes; "
-        f"{parameters / 1e6:.1f} M parameters; {config.training.images:,} images in batches of {config.training.batch} "
-        f"on {state.device}", highlight=False, markup=False, soft_wrap=True,
+        f"{config.name}: {len(dataset):,} images at {height}x{width} ({dataset.bytes / 1e6:,.1f} MB, {kept}), "
+        f"{len(classes or ())} classes; {parameters / 1e6:.1f} M parameters; {config.training.images:,} images in "
+        f"batches of {config.training.batch} on {state.device}",
     )
     found = diagnose(build.schedule(config), config.data.resolution, config.schedule.reference or (64, 64))
-    for problem in found.problems:
-        console.print(f"[yellow]schedule:[/yellow] {problem}", highlight=False)
-
-
-def _open(folder: Path, config: RunConfig) -> None:
-    """Make the run's folder, or check that the one that is there is of the same settings."""
-    file = folder / "config.yaml"
-    if file.exists():
-        old = documents.read_document(str(file))
-        changed = [d for d in documents.differences(old, plain(config)) if not d[0].startswith(MAY_CHANGE)]
-        if changed:
-            told = ", ".join(f"{key} was {before!r}, now {now!r}" for key, before, now in changed)
-            raise SnriseError(f"{folder}: holds a run with other settings: {told}; choose another --out")
-    write_atomically(file, to_yaml(config).encode())
-
-
-class _Watch:
-    """Writes logs, sample grids and checkpoints when they are due."""
-
-    def __init__(self, config: RunConfig, dataset: Dataset, state: TrainState, folder: Path) -> None:
-        self.config, self.state, self.folder = config, state, folder
-        self.how = build.generation(config)
-        frequencies = dataset.label_frequencies
-        self.extra = {
-            "classes": None if dataset.source.classes is None else list(dataset.source.classes),
-            "frequencies": None if frequencies is None else frequencies.tolist(),
-        }
-        self.labels = None if frequencies is None else draw_labels(frequencies.tolist(), config.log.grid, config.seed)
-        self.meter = Meter()
-        self.writers: list[JsonLines | TensorBoard] = [JsonLines(folder / "log.jsonl", state.images_seen)]
-        if config.log.tensorboard:
-            self.writers.append(TensorBoard(folder / "tensorboard", state.images_seen))
-
-    def see(self, report: Any) -> None:
-        self.meter.add(report)
-        log, end = self.config.log, report.images_seen >= self.config.training.images
-        if end or _due(report, log.every):
-            values = self.meter.read()
-            for writer in self.writers:
-                writer.write(values)
-        if not end and _due(report, log.samples):
-            self.draw()
-        if not end and _due(report, log.checkpoint):
-            self.save()
-
-    def draw(self) -> Path:
-        """A grid of samples from the averaged weights, always of the same noise."""
-        count = self.config.log.grid
-        with self.state.ema.applied_to(self.state.network) as network:
-            images = torch.cat(list(generate(network, self.how, self.labels, count, seed=self.config.seed)))
-        self.state.network.train()
-        path = self.folder / "samples" / f"{self.state.images_seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
-        sample_grid(images, scale=max(1, 64 // max(self.config.data.resolution))).save(path)
-        return path
-
-    def save(self) -> None:
-        save_state(self.state, self.folder / "checkpoints", to_yaml(self.config), self.extra, self.config.log.keep)
-
-
-def _due(report: Any, every: int) -> bool:
-    """Whether this step crossed a multiple of `every` images."""
-    return bool(report.images_seen // every > (report.images_seen - report.batch) // every)
+    for told in (*(f"schedule: {problem}" for problem in found.problems), *(f"data: {n}" for n in notes(dataset))):
+        console.print(told, style="yellow")
 
 
 @contextmanager
-def _progress(state: TrainState, total: int) -> Iterator[Any]:
-    """A progress bar over images: share, loss, images/s and time left."""
+def _progress(console: Console, state: TrainState, config: RunConfig) -> Iterator[Callable[[Report], None]]:
+    """A progress bar over images: share, loss, images/s, time left; without a terminal, a line at each interval."""
     columns = (
         BarColumn(), TaskProgressColumn(), TextColumn("{task.completed:,.0f} images"), TextColumn("{task.description}"),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    total, every = config.training.images, config.log.every
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total, completed=state.images_seen, rate="")
 
-        def advance(images: int, description: str) -> None:
-            progress.update(task, advance=images, description=description)
+        def advance(report: Report) -> None:
+            progress.update(task, completed=report.images_seen, description=f"loss {report.loss:.4f}")
             speed = progress.tasks[0].speed
-            progress.update(task, rate="" if speed is None else f"{speed:.0f} images/s")
+            rate = "" if speed is None else f"{speed:.0f} images/s"
+            progress.update(task, rate=rate)
+            if not console.is_terminal and report.images_seen // every > (report.images_seen - report.batch) // every:
+                console.print(f"{report.images_seen:,} of {total:,} images, loss {report.loss:.4f}, {rate}")
 
         yield advance
 

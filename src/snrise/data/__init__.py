@@ -6,27 +6,36 @@
 (1852, torch.Size([8, 3, 32, 32]))
 """
 
-from snrise.data.dataset import Batch, Dataset
+from snrise.data.dataset import Batch, Dataset, Unreadable
 from snrise.data.emoji import Emoji
-from snrise.data.folder import ImageFolder
+from snrise.data.folder import ImageFolder, suffix_counts
+from snrise.data.hub import Hub
 from snrise.data.order import flips, order
 from snrise.data.pixels import to_float, to_uint8
 from snrise.data.preprocess import Fit, Preprocess
 from snrise.data.reading import read_image
+from snrise.data.shards import Shards
 from snrise.data.sources import Source, open_image
+from snrise.data.store import Cache, cache_home
 
 __all__ = [
     "Batch",
+    "Cache",
     "Dataset",
     "Emoji",
     "Fit",
+    "Hub",
     "ImageFolder",
     "Preprocess",
+    "Shards",
     "Source",
+    "Unreadable",
+    "cache_home",
     "flips",
     "open_image",
     "order",
     "read_image",
+    "suffix_counts",
     "to_float",
     "to_uint8",
 ]

@@ -1,28 +1,46 @@
-"""Batches: an endless stream that is a pure function of (seed, position, batch size), kept in memory where it fits.
+"""Batches: an endless stream that is a pure function of (seed, position, batch size), kept decoded where that fits.
 
-Worker threads use NumPy only: PyTorch would start a team of OpenMP threads for each, and they would fight for the cores
-with those of the training step (measured on two busy cores: 50 ms a batch of 64×3×128×128 instead of 10).
+Decoding threads and processes use NumPy only: PyTorch would start a team of OpenMP threads for each, and they would
+fight for the cores with those of the training step (measured on two busy cores: 50 ms a batch of 64×3×128×128 instead
+of 10).
 """
 
+import itertools
+import os
+import shutil
+import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass, fields
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
+from PIL import __version__ as pillow_version
 from torch import Tensor
 
-from snrise._errors import require
-from snrise._typing import Images, Labels
+from snrise._errors import SnriseError, require
+from snrise._typing import Images, Labels, StrEnum
 from snrise.data.order import flips, order
 from snrise.data.pixels import to_float
 from snrise.data.preprocess import Preprocess
 from snrise.data.reading import read_image
 from snrise.data.sources import Source
+from snrise.data.store import Cache, InMemory, Nowhere, OnDisk, Store, cache_home
+
+#: Of the free space on disk, pixels take at most this share.
+DISK_SHARE = 0.5
+
+
+class Unreadable(StrEnum):
+    """What happens at an image that cannot be read: the run stops, or goes on with the next image instead."""
+
+    STOP = "stop"
+    SKIP = "skip"
 
 
 class Batch(NamedTuple):
@@ -42,16 +60,21 @@ class Batch(NamedTuple):
 class Dataset:
     """A source at one size, as batches.
 
-    If all pixels fit into `cache_bytes`, each image is decoded once, when first asked for, and kept as uint8, 3·H·W
-    bytes an image; otherwise it is decoded each time. `threads` decode, and `batches` works one batch ahead. A pickle
-    leaves the kept pixels out.
+    Each image is decoded once, when first asked for, and kept as uint8, 3·H·W bytes an image, if all fit where `cache`
+    says; otherwise it is decoded each time, by `workers` processes. `batches` works ahead. A pickle leaves the kept
+    pixels out.
 
     Args:
         source: where images come from.
         preprocess: how they come to one size.
         flip: whether `batches` mirrors half of the images, left to right, by a coin for each.
-        cache_bytes: memory for pixels, in bytes; 0 keeps none.
-        threads: decoders at a time.
+        unreadable: whether an image that cannot be read is an error, or the next one takes its place; `skipped` then
+            holds the reason by index.
+        cache: where decoded pixels are kept.
+        cache_bytes: memory for pixels, in bytes; what needs more is not kept in memory by `Cache.AUTO`.
+        cache_folder: where files of pixels are; None is `cache_home()`.
+        threads: decoders at a time in this process.
+        workers: processes that decode where nothing is kept; None is one a core, up to 8; 0 uses threads.
 
     >>> from snrise.data import Emoji
     >>> dataset = Dataset(Emoji("class", only=("activities",)), Preprocess((16, 16)), flip=True)
@@ -64,25 +87,58 @@ class Dataset:
     preprocess: Preprocess
     flip: bool = False
     _: KW_ONLY
+    unreadable: Unreadable = Unreadable.STOP
+    cache: Cache = Cache.AUTO
     cache_bytes: int = 2 * 1024**3
+    cache_folder: Path | None = None
     threads: int = 4
+    workers: int | None = None
+    skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(len(self.source) >= 1, "Dataset.source", len(self.source), "at least 1 image")
         require(self.cache_bytes >= 0, "Dataset.cache_bytes", self.cache_bytes, "at least 0 bytes")
         require(self.threads >= 1, "Dataset.threads", self.threads, "at least 1")
+        require(self.workers is None or self.workers >= 0, "Dataset.workers", self.workers, "at least 0, or None")
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
-    def cached(self) -> bool:
-        """Whether pixels are kept: whether all of them fit into `cache_bytes`."""
+    def bytes(self) -> int:
+        """What the decoded pixels of all images take."""
         height, width = self.preprocess.size
-        return len(self) * 3 * height * width <= self.cache_bytes
+        return len(self) * 3 * height * width
+
+    @cached_property
+    def cached(self) -> Cache:
+        """Where pixels are kept in fact: memory, disk or none."""
+        if self.cache is not Cache.AUTO:
+            return self.cache
+        if self.bytes <= self.cache_bytes:
+            return Cache.MEMORY
+        free = shutil.disk_usage(_existing(self._home)).free
+        return Cache.DISK if self.bytes <= DISK_SHARE * free else Cache.NONE
+
+    @property
+    def _home(self) -> Path:
+        return self.cache_folder or cache_home()
+
+    @cached_property
+    def store(self) -> Store:
+        """The kept pixels."""
+        match self.cached:
+            case Cache.MEMORY:
+                return InMemory(len(self), self.preprocess.size)
+            case Cache.DISK:
+                fingerprint = f"{self.source.fingerprint()} pillow {pillow_version}"
+                identity = f"{self.source!r} {self.preprocess!r}"
+                return OnDisk(self._home, identity, fingerprint, len(self), self.preprocess.size)
+            case _:
+                return Nowhere()
 
     @cached_property
     def labels(self) -> Labels | None:
@@ -103,19 +159,12 @@ class Dataset:
         """The pixels of some images, never mirrored: uint8 [k 3 H W].
 
         Raises:
-            SnriseError: for an index outside 0 … len - 1, or an image that cannot be read (see `read_image`).
+            SnriseError: for an index outside 0 … len - 1, or an image that cannot be read (see `read_image`), unless
+                such are skipped.
         """
         for index in indices:
             require(0 <= index < len(self), "Dataset.images", index, f"an index from 0 to {len(self) - 1}")
-        if not self.cached:
-            decoded = self._decode(indices)
-            return torch.from_numpy(np.stack(decoded) if decoded else self._empty(0))
-        pixels, filled = self._kept
-        missing = [index for index in dict.fromkeys(indices) if not filled[index]]
-        for index, image in zip(missing, self._decode(missing), strict=True):
-            pixels[index] = image
-            filled[index] = True
-        return torch.from_numpy(pixels[np.asarray(indices, dtype=np.int64)])
+        return torch.from_numpy(self._fetch(indices)[0])
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches of `batch` images, starting after `position` images.
@@ -128,39 +177,144 @@ class Dataset:
         """
         require(batch >= 1, "Dataset.batches.batch", batch, "at least 1 image")
         order(seed, position, 0, len(self))
-        return self._stream(batch, seed, position)
+        read = _Reader(self, batch, seed)
+        apart = self.cached is Cache.NONE and self._workers > 0
+        return self._finished(_from_processes(read, position, self._workers) if apart else _ahead(read, position))
 
-    def _stream(self, batch: int, seed: int, position: int) -> Iterator[Batch]:
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            coming = ahead.submit(self._pixels, batch, seed, position)
-            while True:
-                pixels, coming = coming.result(), ahead.submit(self._pixels, batch, seed, position + batch)
-                indices = order(seed, position, batch, len(self))
-                labels = None if self.labels is None else self.labels[indices]
-                yield Batch(images=to_float(pixels), labels=labels, indices=indices, position=position)
-                position += batch
+    @property
+    def _workers(self) -> int:
+        return min(8, os.cpu_count() or 1) if self.workers is None else self.workers
 
-    def _pixels(self, batch: int, seed: int, position: int) -> UInt8[Tensor, "{batch} 3 h w"]:
-        """The pixels of a batch, mirrored where its coins say so."""
-        pixels = self.images(order(seed, position, batch, len(self)))
-        if self.flip:
-            mirrored, view = flips(seed, position, batch).numpy(), pixels.numpy()
-            view[mirrored] = view[mirrored, ..., ::-1]
-        return pixels
+    def _finished(self, read: Iterator["_Read"]) -> Iterator[Batch]:
+        for position, pixels, indices, skipped in read:
+            self.skipped.update(skipped)
+            labels = None if self.labels is None else self.labels[indices]
+            yield Batch(images=to_float(pixels), labels=labels, indices=indices, position=position)
 
-    def _decode(self, indices: Sequence[int]) -> list[NDArray[np.uint8]]:
-        def pixels(index: int) -> NDArray[np.uint8]:
-            return read_image(self.source, index, self.preprocess).numpy()
+    def _fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
+        """Pixels [k 3 H W], and the images that they are: those asked for, unless some are skipped."""
+        actual, fresh = [self._instead(i) for i in indices], {}
+        while missing := [i for i in dict.fromkeys(actual) if i not in fresh and not self.store.has(i)]:
+            for index, got in zip(missing, self._decode(missing), strict=True):
+                if isinstance(got, SnriseError):
+                    self.skipped[index] = str(got)
+                    continue
+                self.store.put(index, got)
+                if not self.store.has(index):
+                    fresh[index] = got
+            actual = [self._instead(i) for i in actual]
+        if not fresh and actual:
+            return np.asarray(self.store.gather(actual)), actual
+        pixels = np.empty((len(actual), 3, *self.preprocess.size), dtype=np.uint8)
+        for place, index in enumerate(actual):
+            pixels[place] = fresh[index] if index in fresh else self.store.gather([index])[0]
+        return pixels, actual
 
-        if len(indices) < 2:
+    def _instead(self, index: int) -> int:
+        """The image itself or, while that is known to be unreadable, the next."""
+        for i in range(len(self)):
+            following = (index + i) % len(self)
+            if following not in self.skipped:
+                return following
+        raise SnriseError(f"data: none of the {len(self)} images can be read; the first: {self.skipped[0]}")
+
+    def _decode(self, indices: Sequence[int]) -> list[NDArray[np.uint8] | SnriseError]:
+        def pixels(index: int) -> NDArray[np.uint8] | SnriseError:
+            try:
+                return read_image(self.source, index, self.preprocess).numpy()
+            except SnriseError as error:
+                if self.unreadable is Unreadable.STOP:
+                    raise
+                return error
+
+        if len(indices) < 2 or self.threads == 1:
             return [pixels(index) for index in indices]
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
             return list(pool.map(pixels, indices))
 
-    def _empty(self, count: int) -> NDArray[np.uint8]:
-        return np.empty((count, 3, *self.preprocess.size), dtype=np.uint8)
 
-    @cached_property
-    def _kept(self) -> tuple[NDArray[np.uint8], bytearray]:
-        """Pixels of all images, uint8 [n 3 H W], and which of them are filled in."""
-        return self._empty(len(self)), bytearray(len(self))
+class _Read(NamedTuple):
+    """A batch as it is read: pixels [b 3 H W], which images they are, and those skipped so far with the reasons."""
+
+    position: int
+    pixels: Tensor
+    indices: list[int]
+    skipped: dict[int, str]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Position -> the batch there, mirrored where its coins say so. Also what a worker process is given."""
+
+    dataset: Dataset
+    batch: int
+    seed: int
+
+    def __getitem__(self, position: int) -> _Read:
+        pixels, indices = self.dataset._fetch(order(self.seed, position, self.batch, len(self.dataset)))
+        if self.dataset.flip:
+            mirrored = flips(self.seed, position, self.batch).numpy()
+            pixels[mirrored] = pixels[mirrored, ..., ::-1]
+        return _Read(position, torch.from_numpy(pixels), indices, dict(self.dataset.skipped))
+
+    def __call__(self, position: int) -> "_Read | str":
+        """The batch or, as an exception loses its words between processes, what is wrong with it."""
+        try:
+            return self[position]
+        except SnriseError as error:
+            return str(error)
+
+    def ready(self, position: int) -> bool:
+        """Whether nothing of a batch is to be decoded."""
+        indices = order(self.seed, position, self.batch, len(self.dataset))
+        return all(map(self.dataset.store.has, map(self.dataset._instead, indices)))
+
+
+def _ahead(read: _Reader, position: int) -> Iterator[_Read]:
+    """Batches, those that need decoding one ahead in a thread; what is kept already costs less than a thread does."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming: Future[_Read] | None = None
+        while True:
+            got = read[position] if coming is None else coming.result()
+            position += read.batch
+            coming = None if read.ready(position) else pool.submit(read.__getitem__, position)
+            yield got
+
+
+def _from_processes(read: _Reader, position: int, workers: int) -> Iterator[_Read]:
+    """Batches from processes that each decode a whole one, in order, two ahead of need."""
+    loader: Any = torch.utils.data.DataLoader(
+        _Called(read), sampler=itertools.count(position, read.batch), batch_size=None,  # type: ignore[arg-type]
+        num_workers=workers, worker_init_fn=_worker, prefetch_factor=2, collate_fn=_as_it_is,
+    )
+    try:
+        for got in loader:
+            if isinstance(got, str):
+                raise SnriseError(got)
+            yield got
+    except RuntimeError as error:  # a worker that was killed, for want of memory as a rule
+        raise SnriseError(f"data.workers: {str(error).splitlines()[0]}; lower data.workers, or use 0") from error
+
+
+@dataclass(frozen=True)
+class _Called:
+    """What a loader of PyTorch indexes."""
+
+    read: _Reader
+
+    def __getitem__(self, position: int) -> _Read | str:
+        return self.read(position)
+
+
+def _as_it_is(got: Any) -> Any:
+    return got
+
+
+def _worker(number: int) -> None:
+    """A worker leaves Ctrl-C to the run, which saves first and then lets its workers go."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder or the nearest above it that exists."""
+    return next(f for f in (folder, *folder.absolute().parents) if f.exists())

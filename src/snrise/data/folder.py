@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,8 @@ class ImageFolder:
 
     `classes` says where labels come from: `'folders'` (the first folder of an image's path is its class), the path of a
     CSV file with the columns `file,class` (`file` relative to the folder, with /), or None. The attribute `classes`
-    then holds their names in alphabetical order. The folder is listed once, at construction; files are read on demand.
+    then holds their names in alphabetical order, and `ignored` the files that end in none of the `suffixes`. The folder
+    is listed once, at construction; files are read on demand.
 
     Raises:
         SnriseError: if the path is no folder or holds no images, or if the labels do not fit the files one to one.
@@ -49,10 +51,11 @@ class ImageFolder:
     files: tuple[str, ...]
     labels: tuple[int, ...] | None
     classes: tuple[str, ...] | None
+    ignored: tuple[str, ...]
 
     def __init__(self, path: str | Path, classes: str | Path | None = None) -> None:
         folder = Path(path)
-        files = _images(folder)
+        files, ignored = _images(folder)
         match classes:
             case None:
                 labelled = None
@@ -63,6 +66,7 @@ class ImageFolder:
         object.__setattr__(self, "path", folder)
         object.__setattr__(self, "by", classes)
         object.__setattr__(self, "files", files)
+        object.__setattr__(self, "ignored", ignored)
         object.__setattr__(self, "labels", labelled[0] if labelled else None)
         object.__setattr__(self, "classes", labelled[1] if labelled else None)
 
@@ -82,13 +86,21 @@ class ImageFolder:
 
     def fingerprint(self) -> str:
         """A hash of relative paths, sizes in bytes, modification times in ns, and labels; the folder may move."""
-        stats = [(self.path / file).stat() for file in self.files]
-        records = [(file, stat.st_size, stat.st_mtime_ns) for file, stat in zip(self.files, stats, strict=True)]
+        records = [(file, *_size_and_time(self.path / file)) for file in self.files]
         return digest([*records, (self.labels, self.classes)])
 
 
-def _images(folder: Path) -> tuple[str, ...]:
-    """Relative paths of the images, sorted."""
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes and modification time in ns; (-1, -1) if the file has gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def _images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Relative paths of the images, sorted, and of the other files."""
     if not folder.exists():
         raise invalid("ImageFolder.path", str(folder), "an existing folder", _nearest(folder))
     if not folder.is_dir():
@@ -97,7 +109,7 @@ def _images(folder: Path) -> tuple[str, ...]:
     images = sorted(file for file in files if _suffix(file) in suffixes())
     if not images:
         raise _no_images(folder, files)
-    return tuple(images)
+    return tuple(images), tuple(sorted(set(files) - set(images)))
 
 
 def _walk(folder: Path) -> list[str]:
@@ -133,6 +145,14 @@ def _no_images(folder: Path, files: list[str]) -> SnriseError:
     allowed = f"files ending in {' '.join(sorted(suffixes()))}"
     if not files:
         return invalid("ImageFolder.path", str(folder), allowed, "the folder is empty")
+    return invalid("ImageFolder.path", str(folder), allowed, f"no image among its files: {suffix_counts(files)}")
+
+
+def suffix_counts(files: Sequence[str]) -> str:
+    """The most common suffixes with their counts, in words.
+
+    >>> suffix_counts(["a.txt", "b.TXT", "c"])
+    '.txt (2), no suffix (1)'
+    """
     counts = Counter(_suffix(file) or "no suffix" for file in files).most_common(8)
-    found = ", ".join(f"{suffix} ({count})" for suffix, count in counts)
-    return invalid("ImageFolder.path", str(folder), allowed, f"no image among its files: {found}")
+    return ", ".join(f"{suffix} ({count})" for suffix, count in counts)

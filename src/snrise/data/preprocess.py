@@ -2,7 +2,6 @@
 
 import difflib
 from dataclasses import KW_ONLY, dataclass
-from enum import Enum
 
 import numpy as np
 import torch
@@ -11,11 +10,11 @@ from PIL import ExifTags, Image, ImageColor
 from torch import Tensor
 
 from snrise._errors import invalid, require, unknown
-from snrise._typing import Size
+from snrise._typing import Size, StrEnum
 from snrise.data.modes import to_rgb
 
 
-class Fit(str, Enum):
+class Fit(StrEnum):
     """How an image of another shape becomes H×W."""
 
     CROP = "crop"  # fill H×W, cut what protrudes, centred

@@ -8,11 +8,11 @@ images, pixel for pixel. `save` writes either.
 >>> save(schedule_curves(schedules, image=(512, 512), reference=(64, 64)), "schedule.png")  # doctest: +SKIP
 """
 
-from snrise.plots.curves import loss_by_logsnr, schedule_curves, signal_power
+from snrise.plots.curves import loss_by_logsnr, schedule_curves, signal_power, training_curves
 from snrise.plots.pictures import noise_at_resolutions, sample_grid, side_by_side
-from snrise.plots.style import logsnr_text, save
+from snrise.plots.style import SUFFIXES, logsnr_text, save
 
 __all__ = [
-    "logsnr_text", "loss_by_logsnr", "noise_at_resolutions", "sample_grid", "save", "schedule_curves", "side_by_side",
-    "signal_power",
+    "SUFFIXES", "logsnr_text", "loss_by_logsnr", "noise_at_resolutions", "sample_grid", "save", "schedule_curves",
+    "side_by_side", "signal_power", "training_curves",
 ]

@@ -1,9 +1,11 @@
 """Charts: a schedule and where its training time goes, the power of pooled images, the loss by noise level."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+import matplotlib
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -160,3 +162,37 @@ def _binned(logsnrs: Tensor, losses: Tensor, bins: int) -> tuple[list[float], li
     occupied = index.bincount().nonzero().flatten().tolist()
     centres = 0.5 * (edges[:-1] + edges[1:])
     return [float(centres[i]) for i in occupied], [losses[index == i] for i in occupied]
+
+
+def training_curves(
+    lines: Sequence[Mapping[str, Any]], centres: Sequence[float], *, title: str = "Training"
+) -> Figure:
+    """Loss, loss by λ, size of gradient and steps, and speed against images seen, from the lines of a run's log.
+
+    `centres` are λ for the values of `loss_by_logsnr`, noisiest first.
+    """
+    require(len(lines) >= 1, "training_curves.lines", len(lines), "one line of the log or more")
+    figure, (loss, by_logsnr, sizes, speed) = panels(4, title)
+    seen = [line["images_seen"] for line in lines]
+    for name, colour, dash in zip(("loss", "eps_loss"), COLOURS, DASHES, strict=False):
+        loss.plot(seen, [line[name] for line in lines], color=colour, linestyle=dash, label=name)
+    colours = matplotlib.colormaps["viridis"]
+    for i, centre in enumerate(centres):
+        losses = [line["loss_by_logsnr"][i] for line in lines]
+        shade = colours(i / max(1, len(centres) - 1))
+        by_logsnr.plot(seen, [math.nan if v is None else v for v in losses], color=shade, label=logsnr_text(centre))
+    for name, label, colour, dash in (("grad_norm", "gradient norm", COLOURS[0], DASHES[0]),
+                                      ("update_ratio", "update / weights", COLOURS[1], DASHES[1]),
+                                      ("learning_rate", "learning rate", COLOURS[2], DASHES[2])):
+        values = [math.nan if line[name] is None else line[name] for line in lines]
+        sizes.plot(seen, values, color=colour, linestyle=dash, label=label)
+    speed.plot(seen, [line["images_per_second"] for line in lines], color=COLOURS[0])
+    for axes in (loss, by_logsnr, sizes):
+        axes.set_yscale("log")
+    speed.set_ylim(bottom=0)
+    dress(loss, title="Loss", x="images seen", y="mean over the interval")
+    dress(by_logsnr, title="ε-loss by λ", x="images seen", y="smoothed")
+    by_logsnr.legend(title="λ", ncols=2, fontsize=7, title_fontsize=8, frameon=False)
+    dress(sizes, title="Sizes", x="images seen", y="")
+    dress(speed, title="Speed", x="images seen", y="images/s")
+    return figure

@@ -18,25 +18,29 @@ from snrise.schedules import Schedule
 
 #: Pixels around and between the parts of a labelled picture.
 MARGIN, GAP = 24, 10
+#: Sides of images up to which a grid of samples enlarges them.
+SMALL = 64
 
 
 def sample_grid(
     images: UInt8[Tensor, "n 3 h w"],
     columns: int | None = None,
-    scale: int = 1,
+    scale: int | None = None,
     padding: int = 2,
     background: str = "white",
 ) -> Image.Image:
     """Images in rows, each pixel enlarged to scale×scale, with `padding` pixels of background around each.
 
-    Without `columns`, as many as make the picture nearly square.
+    Without `columns`, as many as make the picture nearly square; without `scale`, as much as keeps images within 64
+    pixels.
 
-    >>> sample_grid(torch.zeros(10, 3, 8, 8, dtype=torch.uint8)).size
+    >>> sample_grid(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), scale=1).size
     (42, 32)
     """
     n, _, height, width = images.shape
     require(n >= 1, "sample_grid.images", "no images", "one image or more")
     require(columns is None or columns >= 1, "sample_grid.columns", columns, "a whole number above 0, or None")
+    scale = max(1, SMALL // max(height, width)) if scale is None else scale
     require(scale >= 1, "sample_grid.scale", scale, "a whole number above 0")
     require(padding >= 0, "sample_grid.padding", padding, "0 pixels or more")
     columns = min(n, columns or math.ceil(math.sqrt(n * height / width)))

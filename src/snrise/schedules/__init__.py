@@ -12,14 +12,14 @@ tensor([ 10.8411,  -4.1589, -19.1589])
 
 from snrise.schedules.base import Schedule, density
 from snrise.schedules.formulas import Cosine, FlowMatching, LinearBeta, LogNormal, UniformLogSnr, UniformPower
-from snrise.schedules.resolution import Ends, for_resolution, shift_factor
+from snrise.schedules.resolution import Ends, for_resolution, interpolated_for_resolution, shift_factor
 from snrise.schedules.tabulated import Tabulated
 from snrise.schedules.wrappers import Clipped, Interpolated, Shifted, ZeroTerminalSnr
 
 __all__ = [
     "SCHEDULES", "Clipped", "Cosine", "Ends", "FlowMatching", "Interpolated", "LinearBeta", "LogNormal", "Schedule",
     "Shifted", "Tabulated", "UniformLogSnr", "UniformPower", "ZeroTerminalSnr", "density", "for_resolution",
-    "shift_factor",
+    "interpolated_for_resolution", "shift_factor",
 ]
 
 #: Every schedule by the name that a config gives it.

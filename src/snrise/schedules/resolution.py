@@ -8,7 +8,7 @@ from snrise._errors import invalid, require, unknown
 from snrise._typing import Size, StrEnum
 from snrise.schedules.base import Schedule
 from snrise.schedules.formulas import Cosine, UniformLogSnr, UniformPower
-from snrise.schedules.wrappers import Shifted
+from snrise.schedules.wrappers import Interpolated, Shifted
 
 
 class Ends(StrEnum):
@@ -35,6 +35,10 @@ def for_resolution(
     """The schedule for images of one size that has, pooled to the reference size, the SNR of `base` there.
 
     With `ends="stay"` the base's own limits are un-shifted first, so that the result ends at them.
+
+    >>> from snrise.schedules import Cosine
+    >>> for_resolution(Cosine(), image=(512, 512)).shift == 2 * math.log(8)
+    True
     """
     factor = shift_factor(image, reference)
     if ends not in tuple(Ends):
@@ -42,6 +46,19 @@ def for_resolution(
     if ends == Ends.STAY:
         base = _with_moved_limits(base, 2 * math.log(factor))
     return Shifted(base=base, factor=factor)
+
+
+def interpolated_for_resolution(
+    base: Schedule, image: Size, clean: Size, noisy: Size, *, ends: Ends | str = Ends.MOVE
+) -> Shifted | Interpolated:
+    """As `for_resolution`, with one reference size for the clean end and another for the noisy one.
+
+    λ goes linearly over t from the first shift to the second; Hoogeboom et al. 2023, sec. 3.1.
+    """
+    shifted = for_resolution(base, image, clean, ends=ends)
+    if noisy == clean:
+        return shifted
+    return Interpolated(clean=shifted, noisy=for_resolution(base, image, noisy, ends=ends))
 
 
 def _with_moved_limits(base: Schedule, by: float) -> Schedule:

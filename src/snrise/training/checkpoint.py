@@ -1,12 +1,12 @@
 """Checkpoints: one safetensors file holds weights, average, optimizer, counts and the config that made them. No pickle.
 
 Tensors are named `network.…`, `ema.…` and `optimizer.…`; the file's metadata hold the counts as JSON and the config as
-YAML, so that a checkpoint alone is enough to sample from.
+YAML, so that a checkpoint alone is enough to sample from, and a checksum of each part.
 """
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -17,15 +17,19 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from snrise._errors import SnriseError, invalid
+from snrise.training.files import write_atomically
 from snrise.training.state import TrainState
 
 __all__ = [
-    "FORMAT", "Checkpoint", "latest", "load_network", "load_state", "read_header", "save_state", "write_atomically",
+    "FORMAT", "BrokenCheckpoint", "Checkpoint", "checkpoints", "latest", "load_latest", "load_network", "load_state",
+    "read_header", "save_state",
 ]
 
 T = TypeVar("T")
 #: Raised when what is stored changes its meaning.
-FORMAT = 1
+FORMAT = 2
+PARTS = ("network", "ema", "optimizer")
+COUNTS = ("step", "images_seen", "position", "faults")
 
 
 @final
@@ -36,51 +40,107 @@ class Checkpoint:
     path: Path
     step: int
     images_seen: int
+    position: int
+    faults: int
     config: str
     extra: dict[str, Any]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write so that the file is, at any moment and after any fault, either as before or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def save_state(
-    state: TrainState, folder: Path, config: str, extra: dict[str, Any] | None = None, keep: int = 2
+    state: TrainState,
+    folder: Path,
+    config: str,
+    extra: dict[str, Any] | None = None,
+    *,
+    keep: int = 2,
+    keep_every: int | None = None,
 ) -> Path:
-    """Write `folder/IMAGES.safetensors` and remove all but the last `keep` checkpoints. Returns the path.
+    """Write `folder/IMAGES.safetensors` and remove old ones, except the last `keep`. Returns the path.
 
-    `config` is YAML text; `extra` is anything JSON can hold, such as the names of the classes.
+    `config` is YAML text; `extra` is anything JSON can hold, such as the names of the classes. With `keep_every`, the
+    first checkpoint at or after each multiple of so many images is kept too.
+
+    Raises:
+        SnriseError: if a weight is not finite, or the file cannot be written; older checkpoints stay then.
     """
     tensors, scalars = _optimizer_tensors(state.optimizer)
     tensors |= {f"network.{name}": t for name, t in state.network.state_dict().items()}
     tensors |= {f"ema.{name}": t for name, t in state.ema.parameters.items()}
-    counts = {"step": state.step, "images_seen": state.images_seen}
-    header = {"format": FORMAT, **counts, "optimizer": scalars, "extra": extra or {}}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    for name, t in tensors.items():
+        if not t.isfinite().all():
+            where = f"{folder}: {name} at {state.images_seen:,} images"
+            raise invalid(where, "numbers that are not finite", "finite ones", "the last good checkpoint is kept")
+    header = {
+        "format": FORMAT, **{name: getattr(state, name) for name in COUNTS}, "optimizer": scalars,
+        "extra": extra or {},
+    }
+    sums = {part: _checksum(_named(tensors, f"{part}.")) for part in PARTS}
     metadata = {"snrise": json.dumps(header), "config": config}
+    metadata["checksums"] = json.dumps(sums | {"header": _header_sum(metadata)})
     path = folder / f"{state.images_seen:012d}.safetensors"
-    write_atomically(path, save({name: t.detach().contiguous() for name, t in tensors.items()}, metadata))
-    for old in sorted(folder.glob("*.safetensors"))[:-keep]:
+    write_atomically(path, save(tensors, metadata))
+    for old in _superseded(checkpoints(folder), keep, keep_every):
         old.unlink()
     return path
 
 
+def _superseded(files: Sequence[Path], keep: int, keep_every: int | None) -> list[Path]:
+    """The checkpoints that need not be kept."""
+    firsts: dict[int, Path] = {}
+    for file in files if keep_every else ():
+        firsts.setdefault(int(file.stem) // (keep_every or 1), file)
+    firsts.pop(0, None)
+    return [file for file in files[:-keep] if file not in firsts.values()]
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name: t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """A hash of names, types, shapes and bytes."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        t = tensors[name]
+        found.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        found.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _header_sum(metadata: Mapping[str, str]) -> str:
+    return hashlib.blake2b((metadata["snrise"] + metadata["config"]).encode(), digest_size=16).hexdigest()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(file for file in folder.glob("*.safetensors") if file.stem.isdecimal())
+
+
 def latest(folder: Path) -> Path | None:
-    """The checkpoint with the most images, or None."""
-    files = sorted(folder.glob("*.safetensors"))
-    return files[-1] if files else None
+    """The checkpoint with the most images, or None; it may be broken."""
+    return next(reversed(checkpoints(folder)), None)
+
+
+def load_latest(state: TrainState, folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Put the newest whole checkpoint into a state; it (None: there is none), and what is wrong with newer ones.
+
+    Raises:
+        SnriseError: if there are checkpoints, and none of them is whole; or if one is of another config or version.
+    """
+    broken: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load_state(state, path), broken
+        except BrokenCheckpoint as error:
+            broken.append(str(error))
+    if broken:
+        raise SnriseError(f"{folder}: no whole checkpoint: {'; '.join(broken)}; remove them to start anew")
+    return None, []
+
+
+class BrokenCheckpoint(SnriseError):
+    """A file that is torn or has changed since it was written."""
 
 
 def read_header(path: Path) -> Checkpoint:
@@ -91,27 +151,37 @@ def read_header(path: Path) -> Checkpoint:
 def load_state(state: TrainState, path: Path) -> Checkpoint:
     """Put a checkpoint's tensors and counts into a state built from the same config."""
     header = _header(path)
-    tensors = _read(path)
+    tensors = _read(path, PARTS, header)
     average = _matching(state.ema.parameters, tensors, "ema.", path)
     saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
     _load_module(state.network, tensors, "network.", path)
     state.ema.load(average)
     state.optimizer.load_state_dict(saved)
-    state.step, state.images_seen = header["step"], header["images_seen"]
+    for name in COUNTS:
+        setattr(state, name, header[name])
     return _checkpoint(path, header)
 
 
 def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpoint:
     """Put the averaged weights (or the last ones) into a network built from the same config."""
-    header = read_header(path)
-    prefix = "ema." if ema else "network."
-    _load_module(network, _read(path, prefix), prefix, path)
-    return header
+    header = _header(path)
+    part = "ema" if ema else "network"
+    _load_module(network, _read(path, (part,), header), f"{part}.", path)
+    return _checkpoint(path, header)
 
 
-def _read(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+def _read(path: Path, parts: Sequence[str], header: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of some parts, as they were written."""
+    prefixes = tuple(f"{part}." for part in parts)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BrokenCheckpoint(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
+    for part in parts:
+        if _checksum(_named(tensors, f"{part}.")) != header["checksums"][part]:
+            raise BrokenCheckpoint(f"{path}: the checksum of its {part} is wrong: the file has changed or is damaged")
+    return tensors
 
 
 def _header(path: Path) -> dict[str, Any]:
@@ -120,18 +190,26 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         header: dict[str, Any] = json.loads(metadata["snrise"]) | {"config": metadata["config"]}
-        newer = header["format"] > FORMAT
+        form = int(header["format"])
+        if form == FORMAT:
+            header["checksums"] = json.loads(metadata["checksums"])
+            whole = header["checksums"]["header"] == _header_sum(metadata) and header["checksums"].keys() >= {*PARTS}
     except FileNotFoundError:
         raise invalid(str(path), "no such file", "a checkpoint") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise SnriseError(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
-    if newer:
-        raise invalid(str(path), f"format {header['format']}", f"format {FORMAT} or older", "upgrade snrise")
+    except PermissionError as error:
+        raise SnriseError(f"{path}: cannot be read: {error.strerror}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise BrokenCheckpoint(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
+    if form != FORMAT:
+        fix = "upgrade snrise" if form > FORMAT else "use the snrise that wrote it"
+        raise invalid(str(path), f"format {form}", f"format {FORMAT}", fix)
+    if not whole:
+        raise BrokenCheckpoint(f"{path}: the checksum of its header is wrong: the file has changed or is damaged")
     return header
 
 
 def _checkpoint(path: Path, header: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(path=path, **{name: header[name] for name in ("step", "images_seen", "config", "extra")})
+    return Checkpoint(path=path, **{name: header[name] for name in (*COUNTS, "config", "extra")})
 
 
 def _part(values: dict[str, T], prefix: str) -> dict[str, T]:

@@ -57,9 +57,14 @@ def generate(
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number 0 … count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
-    `labels` [count] are class numbers, or None for no class. Image i depends on the seed, i and its label
-    only: the batch changes at most its last rounding.
+    `labels` [count] are class numbers, or None for no class; others are an error. Image i depends on the seed, i and
+    its label only: the batch changes at most its last rounding.
     """
+    classes = getattr(network, "classes", None)
+    if labels is not None:
+        require(classes is not None, "generate.labels", labels.tolist()[:8], "None: this network knows no classes")
+        good = len(labels) == count and (not count or 0 <= int(labels.min()) <= int(labels.max()) < (classes or 0))
+        require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
     device = next(network.parameters()).device
     network.eval()
     for first in range(0, count, batch):
@@ -74,6 +79,6 @@ def generate(
 
 def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Denoiser:
     denoise = from_network(network, how.target, labels)
-    if how.guidance != 1 and labels is not None:
+    if labels is not None:
         denoise = guided_within(denoise, from_network(network, how.target), how.guidance, how.guidance_interval)
     return clipped(denoise) if how.clip else denoise

@@ -1,73 +1,182 @@
-"""What a run writes down: means over an interval, as JSON lines and for TensorBoard."""
+"""What a run writes down: means over an interval, as JSON lines, for TensorBoard and for Weights & Biases."""
 
 import json
 import math
+import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from snrise.training.checkpoint import write_atomically
+import torch
+
+from snrise._errors import SnriseError
+from snrise.levels import Levels
+from snrise.training.files import write_atomically
 from snrise.training.loop import Report
 
-__all__ = ["JsonLines", "Meter", "TensorBoard"]
+__all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "loss_name", "memory_gib"]
+
+BINS = 10
+#: Images in a bin after which half of its mean is new.
+HALF_LIFE = 256
+MEANS = ("loss", "eps_loss", "grad_norm", "seconds", "data_seconds")
 
 
 class Meter:
-    """Means of reports since the last reading."""
+    """Means of reports since the last reading, and the smoothed ε-loss in ten bins of λ.
 
-    def __init__(self) -> None:
-        self.reports: list[Report] = []
+    The bins are equally likely in training. `state` and `load` carry everything over a stop, so that the logs of a run
+    that was interrupted are those of one that was not.
+    """
+
+    def __init__(self, levels: Levels) -> None:
+        t = torch.arange(1, BINS, dtype=torch.float64) / BINS
+        self.edges = levels.schedule(t).flip(0).contiguous()
+        self.bins: list[float | None] = [None] * BINS
+        self._clear()
+
+    def _clear(self) -> None:
+        self.steps = self.images = 0
+        self.sums = dict.fromkeys(MEANS, 0.0)
+
+    @property
+    def centres(self) -> list[float]:
+        """A λ for each bin, noisiest first: the middle, or the edge of the two that have no end."""
+        edges = self.edges
+        return [float(edges[0]), *(0.5 * (edges[:-1] + edges[1:])).tolist(), float(edges[-1])]
 
     def add(self, report: Report) -> None:
-        """Count a report in."""
-        self.reports.append(report._replace(logsnr=report.logsnr[:0], eps_losses=report.eps_losses[:0]))
+        """Count a step in; of one that was dropped, only the time."""
+        if report.fault is not None:
+            self.sums["seconds"] += report.seconds
+            return
+        self.steps += 1
+        self.images += report.batch
+        for name in MEANS:
+            self.sums[name] += getattr(report, name)
+        bins = torch.bucketize(report.logsnr.double().cpu(), self.edges)
+        for i in set(bins.tolist()):
+            losses = report.eps_losses[bins == i].double()
+            new, old = float(losses.mean()), self.bins[i]
+            self.bins[i] = new if old is None else new + 0.5 ** (len(losses) / HALF_LIFE) * (old - new)
 
-    def read(self) -> dict[str, float]:
-        """The interval's means, and a new interval."""
-        reports, self.reports = self.reports, []
-        last, count = reports[-1], len(reports)
-        seconds = sum(r.seconds for r in reports)
-        return {
+    def read(self, last: Report) -> dict[str, Any]:
+        """The interval's means, and a new interval. `last` is its last step."""
+        count, seconds = max(self.steps, 1), max(self.sums["seconds"], 1e-9)
+        values = {
             "step": last.step, "images_seen": last.images_seen,
-            **{name: sum(getattr(r, name) for r in reports) / count for name in ("loss", "eps_loss", "grad_norm")},
-            "learning_rate": last.learning_rate, "images_per_second": sum(r.batch for r in reports) / seconds,
-            "data_share": sum(r.data_seconds for r in reports) / seconds,
+            **{name: self.sums[name] / count for name in ("loss", "eps_loss", "grad_norm")},
+            "learning_rate": last.learning_rate, "images_per_second": self.images / seconds,
+            "data_share": self.sums["data_seconds"] / seconds, "memory_gib": memory_gib(),
+            "loss_by_logsnr": list(self.bins),
         }
+        self._clear()
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """All numbers, as JSON can hold them."""
+        return {"steps": self.steps, "images": self.images, "sums": dict(self.sums), "bins": list(self.bins)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.steps, self.images, self.sums, self.bins = (state[k] for k in ("steps", "images", "sums", "bins"))
+
+
+def memory_gib() -> float:
+    """The most memory used so far, in GiB: the accelerator's where there is one, else the process's."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Where values go."""
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add the values of one moment."""
 
 
 class JsonLines:
-    """A file with one JSON object a line. Opened at some number of images, it forgets the lines written after that."""
+    """A file with one JSON object a line. Opened at some count, it forgets the lines written after that.
 
-    def __init__(self, path: Path, images_seen: int) -> None:
+    `by` is the count that lines are told apart by.
+    """
+
+    def __init__(self, path: Path, count: int, by: str = "images_seen") -> None:
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _images(line) <= images_seen]
-        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        kept = [line for line in lines if _count(line, by) <= count]
+        if kept != lines or not path.exists():
+            write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
     def write(self, values: dict[str, Any]) -> None:
         """Append a line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise SnriseError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
-def _images(line: str) -> float:
-    """The images_seen of a line; infinite for a torn one."""
+def _count(line: str, by: str) -> float:
+    """The count of a line; infinite for a torn one."""
     try:
-        return float(json.loads(line)["images_seen"])
+        return float(json.loads(line)[by])
     except (ValueError, KeyError, TypeError):
         return math.inf
+
+
+def loss_name(centre: float) -> str:
+    """What the curve of a bin of λ is called."""
+    return f"loss_by_logsnr/{centre:+.1f}"
+
+
+def _scalars(values: Mapping[str, Any], centres: list[float]) -> dict[str, float]:
+    """All numbers under names of their own."""
+    found = {name: v for name, v in values.items() if isinstance(v, int | float)}
+    bins = zip(centres, values.get("loss_by_logsnr", ()), strict=False)
+    return found | {loss_name(centre): v for centre, v in bins if v is not None}
 
 
 class TensorBoard:
     """The same values as TensorBoard's scalars, against images seen."""
 
-    def __init__(self, folder: Path, images_seen: int) -> None:
+    def __init__(self, folder: Path, images_seen: int, centres: list[float]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # a second to import, so only for those who use it
 
-        self.writer = SummaryWriter(str(folder), purge_step=images_seen or None)
+        self.centres = centres
+        self.writer = SummaryWriter(str(folder), purge_step=images_seen + 1 if images_seen else None)
 
     def write(self, values: dict[str, Any]) -> None:
         """Add a point to every curve."""
-        for name, value in values.items():
+        for name, value in _scalars(values, self.centres).items():
             if name not in ("step", "images_seen"):
                 self.writer.add_scalar(name, value, values["images_seen"])
         self.writer.flush()
+
+
+class WandB:
+    """The same values for Weights & Biases; `mode` is online or offline. Needs the extra `wandb`."""
+
+    def __init__(self, folder: Path, name: str, mode: str, config: dict[str, Any], centres: list[float]) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise SnriseError("config.log.wandb: needs Weights & Biases: pip install 'snrise[wandb]'") from None
+        os.environ.setdefault("WANDB_SILENT", "true")
+        identity = folder.resolve().name
+        self.centres = centres
+        self.run = wandb.init(
+            dir=str(folder), project="snrise", name=name, id=identity, resume="allow", mode=mode, config=config,
+        )
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Add a point to every curve."""
+        self.run.log(_scalars(values, self.centres), step=values["images_seen"])

@@ -16,6 +16,7 @@ from snrise.data import Batch
 from snrise.levels import Levels
 from snrise.losses import denoising_loss
 from snrise.process import Target
+from snrise.training.faults import first_nonfinite
 from snrise.training.optim import LearningRate
 from snrise.training.precision import Precision, autocast
 from snrise.training.state import TrainState
@@ -47,10 +48,14 @@ class Recipe:
 
 
 class Report(NamedTuple):
-    """How a step went: the count after it, means over the batch, and the ε-loss of each image at its λ."""
+    """How a step went: the counts after it, means over the batch, and for each image its index, λ and ε-loss.
+
+    `batch` is how many images the weights have learnt from: none, where a `fault` says which number was not finite.
+    """
 
     step: int
     images_seen: int
+    position: int
     batch: int
     loss: float
     eps_loss: float
@@ -58,8 +63,10 @@ class Report(NamedTuple):
     learning_rate: float
     seconds: float
     data_seconds: float
+    indices: list[int]
     logsnr: LogSnr
     eps_losses: PerImage
+    fault: str | None
 
 
 def step_seed(seed: int, images_seen: int, use: str) -> int:
@@ -71,15 +78,16 @@ def step_seed(seed: int, images_seen: int, use: str) -> int:
 def train(state: TrainState, batches: Iterator[Batch], recipe: Recipe) -> Iterator[Report]:
     """Train until `recipe.learning_rate.total` images are seen; a report after each step.
 
-    `batches` must start at `state.images_seen`. The state changes in place and is whole between reports.
+    `batches` must start at `state.position`. The state changes in place and is whole between reports. A step whose loss
+    or gradient is not finite leaves the weights as they were; the report says so, and the caller decides what follows.
     """
     state.network.train()
     while state.images_seen < recipe.learning_rate.total:
         started = time.perf_counter()
         batch = next(batches)
         require(
-            batch.position == state.images_seen, "train.batches", f"a batch from image {batch.position}",
-            f"the batch from image {state.images_seen}", "start the batches at state.images_seen",
+            batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
+            f"the batch from image {state.position}", "start the batches at state.position",
         )
         yield _step(state, batch, recipe, started, time.perf_counter() - started)
 
@@ -91,16 +99,24 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
         group["lr"] = rate * group.get("lr_scale", 1.0)
     logsnr, losses, plain = _gradient(state, batch, recipe)
     parameters = list(state.network.parameters())
-    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip is None else recipe.clip)
-    state.optimizer.step()
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip is None else recipe.clip))
+    loss, fault = losses.mean().item(), None
+    if math.isfinite(loss) and math.isfinite(norm):
+        state.optimizer.step()
+        state.step += 1
+        state.images_seen += count
+        state.ema.update(state.network, state.images_seen, count)
+    else:
+        state.optimizer.zero_grad(set_to_none=True)
+        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, recipe))
+        state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
-    state.step += 1
-    state.images_seen += count
-    state.ema.update(state.network, state.images_seen, count)
+    state.position += count
     return Report(
-        step=state.step, images_seen=state.images_seen, batch=count,
-        loss=losses.mean().item(), eps_loss=plain.mean().item(), grad_norm=float(norm), learning_rate=rate,
-        seconds=time.perf_counter() - started, data_seconds=data_seconds, logsnr=logsnr, eps_losses=plain,
+        step=state.step, images_seen=state.images_seen, position=state.position, batch=0 if fault else count,
+        loss=loss, eps_loss=plain.mean().item(), grad_norm=norm, learning_rate=rate,
+        seconds=time.perf_counter() - started, data_seconds=data_seconds, indices=batch.indices, logsnr=logsnr,
+        eps_losses=plain, fault=fault,
     )
 
 

@@ -1,8 +1,9 @@
 """The optimizer and its learning rate, a pure function of the images seen."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -65,13 +66,20 @@ def adamw(
 
     The learning rate is set anew before each step.
     """
+    groups = _groups(network.parameters(), betas, weight_decay)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], betas: tuple[float, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Matrices and kernels with weight decay, vectors without."""
     for name, beta in zip(("betas[0]", "betas[1]"), betas, strict=True):
         require(0 <= beta < 1, f"adamw.{name}", beta, "a number in [0, 1)")
     require(weight_decay >= 0, "adamw.weight_decay", weight_decay, "a number, 0 or more")
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    vectors = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+    parameters = list(parameters)
+    matrices, vectors = ([p for p in parameters if (p.ndim >= 2) is many] for many in (True, False))
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 #: What Muon leaves to AdamW beside vectors: where the image, λ and the class enter and the image leaves.
@@ -85,10 +93,6 @@ def muon(
     require(scale > 0, "muon.scale", scale, "a number above 0")
     inner = [p for n, p in network.named_parameters() if p.ndim >= 2 and not any(edge in n for edge in EDGES)]
     chosen = {id(p) for p in inner}
-    rest = [
-        group | {"params": [p for p in group["params"] if id(p) not in chosen]}
-        for group in adamw(network, betas=betas, weight_decay=weight_decay).param_groups
-    ]
-    kept = [{"params": g["params"], "weight_decay": g["weight_decay"]} for g in rest]
+    rest = _groups((p for p in network.parameters() if id(p) not in chosen), betas, weight_decay)
     first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": scale}
-    return Muon([first, *kept], lr=0.0, betas=betas, eps=1e-12, fused=True)
+    return Muon([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True)

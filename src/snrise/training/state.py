@@ -14,7 +14,10 @@ __all__ = ["TrainState"]
 class TrainState:
     """A network with its average and optimizer, and how far it has come.
 
-    Nothing else is needed to go on: noise, dropout and the order of the data are functions of (seed, images_seen).
+    Nothing else is needed to go on: noise, dropout and the order of the data are functions of (seed, position).
+
+    step: optimizer steps taken. images_seen: images that the weights have learnt from. position: images taken from the
+    data, which is more by those of steps that were dropped. faults: steps that were dropped.
     """
 
     network: nn.Module
@@ -22,6 +25,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     images_seen: int = 0
+    position: int = 0
+    faults: int = 0
 
     @property
     def device(self) -> torch.device:

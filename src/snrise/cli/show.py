@@ -1,0 +1,72 @@
+"""`snrise show`: what a run has done so far, in words and curves."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from snrise import build, plots
+from snrise.cli.options import check_chart
+from snrise.runs import Summary, summarize
+from snrise.training.logs import Meter
+
+__all__ = ["show"]
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The curves: .png, .svg or .pdf.", show_default="RUN/curves.png")
+    ] = None,
+) -> None:
+    """Sum up a run, also one that goes on, and draw its curves."""
+    path = out or run / "curves.png"
+    check_chart(path)
+    summary = summarize(run)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for name, value in _rows(run, summary):
+        console.print(f"{name:<15}{value}")
+    for event in summary.events[-5:]:
+        console.print(_told(event), style="yellow")
+    if not summary.lines:
+        console.print("nothing is logged yet, so there are no curves")
+        return
+    centres = Meter(build.levels(summary.config)).centres
+    console.print(f"written: {plots.save(plots.training_curves(summary.lines, centres, title=str(run)), path)}")
+
+
+def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:
+    """Names and values of the table."""
+    config, last = summary.config, summary.lines[-1] if summary.lines else None
+    height, width = config.data.resolution
+    made, network = config.made_with, type(config.network).__name__.removesuffix("Config")
+    rows = [
+        ("run", f"{config.name} in {run}"), ("data", f"{made.get('images', '?')} images at {height}x{width}"),
+        ("network", f"{network}, predicts {config.loss.prediction.value}"),
+        ("made with", ", ".join(f"{name} {made[name]}" for name in ("snrise", "torch", "commit") if name in made)),
+    ]
+    if last is not None:
+        seen, total, rate = last["images_seen"], config.training.images, last["images_per_second"]
+        left = (total - seen) / rate if rate else math.inf
+        ahead = "" if seen >= total else f", {left / 60:.0f} minutes left at this speed"
+        rows += [
+            ("images seen", f"{seen:,} of {total:,}{ahead}"), ("loss", f"{last['loss']:.4f}"),
+            ("speed", f"{rate:.0f} images/s, {last['data_share']:.1%} of the time waiting for data"),
+            ("memory", f"{last['memory_gib']:.2f} GiB"), ("steps dropped", str(last["faults"])),
+        ]
+    spikes = sum(event["event"] == "spike" for event in summary.events)
+    rows += [("loss spikes", str(spikes)), ("files skipped", str(summary.skipped))]
+    newest = f"{len(summary.checkpoints)}, the newest {summary.checkpoints[-1]}" if summary.checkpoints else "none yet"
+    return [*rows, ("checkpoints", newest)]
+
+
+def _told(event: dict[str, Any]) -> str:
+    """An event in one line."""
+    what = f"dropped ({event['where']})" if event["event"] == "fault" else f"spike, usually {event['usual_loss']:.4f}"
+    worst = event["images"][0]
+    return (
+        f"step {event['step']:,}: loss {event['loss']}: {what}; worst: {worst['name']} at λ {worst['logsnr']}, "
+        f"ε-loss {worst['eps_loss']}"
+    )

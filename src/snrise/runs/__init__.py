@@ -1,0 +1,18 @@
+"""A run and its folder: settings that cannot drift, logs, pictures, checkpoints, and what happens when things break.
+
+    config.yaml           all settings, also those not given, and what made the run
+    checkpoints/*.safetensors
+    log.jsonl             means over each interval
+    events.jsonl          loss spikes and dropped steps, with λ and file names
+    skipped.txt           files that could not be read, if any
+    samples/*.png         grids from the averaged weights
+    tensorboard/
+"""
+
+from snrise.runs.folder import MAY_CHANGE, RunFolder, settle
+from snrise.runs.notes import notes
+from snrise.runs.provenance import made_with
+from snrise.runs.run import Run
+from snrise.runs.summary import Summary, summarize
+
+__all__ = ["MAY_CHANGE", "Run", "RunFolder", "Summary", "made_with", "notes", "settle", "summarize"]

@@ -1,0 +1,49 @@
+"""What a run was made with: versions, commit and data, to be told later what a result came from."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import snrise
+from snrise.data import Dataset
+
+__all__ = ["made_with"]
+
+PACKAGES = ("snrise", "numpy", "pillow")
+
+
+def made_with(dataset: Dataset) -> dict[str, str]:
+    """Versions, the commit of snrise and of the folder one works in, and the data's fingerprint and size.
+
+    A folder that is under no version control has no commit; one with changes that are not committed ends in `+changes`.
+    """
+    package = Path(snrise.__file__)
+    tracked = _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None
+    commits = {"snrise_commit": _commit(package.parent) if tracked else None, "commit": _commit(Path.cwd())}
+    return {
+        **{name: version(name) for name in PACKAGES},
+        "torch": str(torch.__version__), "python": platform.python_version(),
+        **{name: commit for name, commit in commits.items() if commit},
+        "data": dataset.source.fingerprint(), "images": str(len(dataset)),
+    }
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit of a folder's repository, if it has one."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if head is None:
+        return None
+    return head + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,277 @@
+"""A run in its folder, from settings to the last checkpoint; iterating over it trains."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from snrise import build
+from snrise._errors import SnriseError
+from snrise.config import RunConfig, to_yaml
+from snrise.construct import plain
+from snrise.data import Dataset
+from snrise.plots import sample_grid
+from snrise.runs.folder import RunFolder, settle
+from snrise.runs.provenance import made_with
+from snrise.training import OnFault, Report, Spikes, TrainState, draw_labels, generate, load_latest, save_state, train
+from snrise.training.files import held, write_atomically
+from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, Writer
+
+__all__ = ["Run"]
+
+#: Images that an event in the log names, the worst first.
+NAMED = 64
+
+
+class Run:
+    """A run that writes into its folder while it is iterated over; a report a step.
+
+    Opening it checks the settings against those of the folder, loads the newest whole checkpoint, and cuts the logs to
+    it. Close it, or use it as a context: then no other process trains in the folder.
+
+    Args:
+        config: the settings.
+        folder: where the run is, or will be.
+        dataset, state: as `build` makes them of the config; the state is at its beginning.
+        tell: takes one line at a time on what goes on.
+
+    Raises:
+        SnriseError: when opened, for settings that are not the run's; when iterated over, for what the settings say
+            shall stop it, for lack of memory, and for files that cannot be written.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Path, dataset: Dataset, state: TrainState, tell: Callable[[str], None] = print
+    ) -> None:
+        self.folder, self.dataset, self.state, self.tell = RunFolder(folder), dataset, state, tell
+        self.recipe, self.how = build.recipe(config), build.generation(config)
+        self.meter, self.spikes = Meter(self.recipe.levels), Spikes()
+        self._before: list[Tensor] | None = None
+        self._since_checkpoint = 0
+        self._told = 0
+        with ExitStack() as stack:
+            stack.enter_context(held(folder))
+            for change in settle(self.folder, config):
+                tell(f"changed: {change}")
+            self.config = replace(config, made_with=made_with(dataset))
+            self._resume()
+            write_atomically(self.folder.config, to_yaml(self.config).encode())
+            self._open_logs()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[Report]:
+        """Train to the end, or until nobody asks for the next step; `save` is for the caller to say then."""
+        config = self.config
+        batches = self.dataset.batches(config.training.batch, seed=config.seed, position=self.state.position)
+        if config.training.on_fault is OnFault.ROLLBACK and not self.state.step:
+            self.save()
+        self._remember(self.state.images_seen)
+        try:
+            for report in train(self.state, batches, self.recipe):
+                self._see(report)
+                yield report
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            self._out_of_memory(error)
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+                raise
+            self._out_of_memory(error)
+
+    def _resume(self) -> None:
+        """Put the newest whole checkpoint into the state, if there is any."""
+        checkpoint, broken = load_latest(self.state, self.folder.checkpoints)
+        for told in broken:
+            self.tell(f"passed over a broken checkpoint: {told}")
+        if checkpoint is None:
+            return
+        extra = checkpoint.extra
+        self._check_data(extra)
+        self.meter.load(extra["meter"])
+        self.spikes = Spikes(**extra["spikes"])
+        self.tell(f"going on from {self.state.images_seen:,} images ({checkpoint.path})")
+
+    def _check_data(self, extra: dict[str, Any]) -> None:
+        """Raise if the data are not those of the run so far; tell if they may not be."""
+        mine = self._data()
+        for name in ("images", "classes"):
+            if extra[name] != mine[name]:
+                was, now = (len(e[name]) if name == "classes" and e[name] else e[name] for e in (extra, mine))
+                told = f"{name} were {was}, now {now}" if was != now else f"{name} have other names"
+                raise SnriseError(f"{self.folder.path}: holds a run on other data: {told}; choose another --out")
+        if extra["fingerprint"] != mine["fingerprint"]:
+            self.tell("the files have changed since the last checkpoint: the run is no longer exactly repeatable")
+
+    def _data(self) -> dict[str, Any]:
+        source, frequencies = self.dataset.source, self.dataset.label_frequencies
+        return {
+            "images": len(self.dataset), "fingerprint": self.config_fingerprint,
+            "classes": None if source.classes is None else list(source.classes),
+            "frequencies": None if frequencies is None else frequencies.tolist(),
+        }
+
+    @property
+    def config_fingerprint(self) -> str:
+        """What the data are known by."""
+        return self.config.made_with["data"]
+
+    def _open_logs(self) -> None:
+        log, seen = self.config.log, self.state.images_seen
+        path = self.folder.path
+        self.journal: list[Writer] = [JsonLines(self.folder.log, seen)]
+        if log.tensorboard:
+            self.journal.append(TensorBoard(path / "tensorboard", seen, self.meter.centres))
+        if log.wandb is not None:
+            self.journal.append(WandB(path, self.config.name, log.wandb, plain(self.config), self.meter.centres))
+        self.events = JsonLines(self.folder.events, self.state.position, by="position")
+
+    def _see(self, report: Report) -> None:
+        log, end = self.config.log, report.images_seen >= self.config.training.images
+        self.meter.add(report)
+        if len(self.dataset.skipped) > self._told:
+            self._write_skipped()
+        if report.fault is not None:
+            self._fault(report, report.fault)
+            return
+        if self.spikes(report.loss):
+            self._event("spike", report, usual_loss=self.spikes.mean)
+        if end or self._due(report, log.every):
+            values = self.meter.read(report) | {
+                "update_ratio": self._update_ratio(), "faults": self.state.faults, "skipped": len(self.dataset.skipped),
+            }
+            for writer in self.journal:
+                writer.write(values)
+        self._remember(report.images_seen)
+        if not end and self._due(report, log.samples):
+            self.draw()
+        if not end and self._due(report, log.checkpoint):
+            self.save()
+
+    @staticmethod
+    def _due(report: Report, every: int) -> bool:
+        """Whether this step crossed a multiple of `every` images."""
+        return report.images_seen // every > (report.images_seen - report.batch) // every
+
+    def _remember(self, seen: int) -> None:
+        """Keep the weights as they are before a step that will be logged, to measure how far it moves them."""
+        end = seen + self.config.training.batch
+        logged = end >= self.config.training.images or end // self.config.log.every > seen // self.config.log.every
+        weights = self.state.network.parameters()
+        self._before = [p.detach().clone() for p in weights] if logged else None
+
+    def _update_ratio(self) -> float | None:
+        """‖Δw‖/‖w‖ of the last step, over all weights."""
+        if self._before is None:
+            return None
+        after = [p.detach() for p in self.state.network.parameters()]
+        moved, size = (
+            math.hypot(*(float(n) for n in torch._foreach_norm(tensors)))
+            for tensors in (torch._foreach_sub(after, self._before), self._before)
+        )
+        return moved / max(size, 1e-12)
+
+    def _event(self, kind: str, report: Report, **more: Any) -> None:
+        """Write down what happened, with the λ, loss and file of the images in the batch, the worst first."""
+        losses = report.eps_losses.tolist()
+        rows = sorted(zip(losses, report.logsnr.tolist(), report.indices, strict=True), key=_badness, reverse=True)
+        images = [
+            {"name": self.dataset.source.name(i), "logsnr": _number(logsnr), "eps_loss": _number(loss)}
+            for loss, logsnr, i in rows[:NAMED]
+        ]
+        self.events.write({
+            "event": kind, "step": report.step, "images_seen": report.images_seen, "position": report.position,
+            "loss": _number(report.loss), "grad_norm": _number(report.grad_norm), **more, "images": images,
+        })
+
+    def _fault(self, report: Report, where: str) -> None:
+        """Skip, roll back or stop after a step that was dropped."""
+        how, limit = self.config.training.on_fault, self.config.training.fault_limit
+        self._since_checkpoint += 1
+        stop = how is OnFault.STOP or self._since_checkpoint > limit
+        self._event("fault", report, where=where, action=str(OnFault.STOP if stop else how))
+        logsnr = f"{report.logsnr.min():.1f} … {report.logsnr.max():.1f}"
+        names = ", ".join(self.dataset.source.name(i) for i in report.indices[:2])
+        told = (
+            f"not finite after {report.images_seen:,} images, step {report.step}: {where}; λ {logsnr}; "
+            f"{names} and {max(0, len(report.indices) - 2)} more, named in {self.folder.events}"
+        )
+        if stop:
+            reason = "" if how is OnFault.STOP else f" {self._since_checkpoint} times since the last checkpoint;"
+            raise SnriseError(
+                f"loss or gradient{reason} {told}; the last good checkpoint is kept; lower training.learning_rate, set "
+                "training.precision=fp32, or look at these files"
+            )
+        if how is OnFault.ROLLBACK:
+            self._roll_back()
+            told += f"; rolled back to {self.state.images_seen:,} images"
+        self.tell(f"step dropped: loss or gradient {told}")
+
+    def _roll_back(self) -> None:
+        """Take weights, average, optimizer and logs of the last checkpoint, but go on in the data from here."""
+        position, faults = self.state.position, self.state.faults
+        checkpoint, _ = load_latest(self.state, self.folder.checkpoints)
+        if checkpoint is None:
+            raise SnriseError(f"{self.folder.checkpoints}: no checkpoint to roll back to; use training.on_fault=skip")
+        self.state.position, self.state.faults = position, faults
+        self.meter.load(checkpoint.extra["meter"])
+        self.spikes = Spikes(**checkpoint.extra["spikes"])
+        self._open_logs()
+        self._remember(self.state.images_seen)
+
+    def _write_skipped(self) -> None:
+        skipped = self.dataset.skipped
+        self._told = len(skipped)
+        write_atomically(self.folder.skipped, "".join(f"{skipped[i]}\n" for i in sorted(skipped)).encode())
+
+    def draw(self) -> Path:
+        """A grid of samples from the averaged weights, always of the same noise and classes; its file."""
+        count, frequencies = self.config.log.grid, self.dataset.label_frequencies
+        labels = None if frequencies is None else draw_labels(frequencies.tolist(), count, self.config.seed)
+        with self.state.ema.applied_to(self.state.network) as network:
+            images = torch.cat(list(generate(network, self.how, labels, count, seed=self.config.seed)))
+        self.state.network.train()
+        path = self.folder.samples / f"{self.state.images_seen:012d}.png"
+        path.parent.mkdir(exist_ok=True)
+        sample_grid(images).save(path)
+        return path
+
+    def save(self) -> Path:
+        """A checkpoint of where the run is; its file."""
+        log = self.config.log
+        extra = self._data() | {"meter": self.meter.state(), "spikes": self.spikes.state()}
+        path = save_state(
+            self.state, self.folder.checkpoints, to_yaml(self.config), extra, keep=log.keep, keep_every=log.keep_every,
+        )
+        self._since_checkpoint = 0
+        return path
+
+    def _out_of_memory(self, error: BaseException) -> NoReturn:
+        how, (height, width) = self.config.training, self.config.data.resolution
+        parts = min(how.batch, 2 * how.accumulate)
+        raise SnriseError(
+            f"out of memory: {how.batch} images of {height}x{width} in {how.accumulate} parts on {self.state.device}; "
+            f"set training.accumulate={parts} (the same result in more parts), or lower training.batch or the network"
+        ) from error
+
+
+def _badness(row: tuple[float, float, int]) -> float:
+    return row[0] if math.isfinite(row[0]) else math.inf
+
+
+def _number(value: float) -> float | str:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else str(value)

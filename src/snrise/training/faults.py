@@ -1,0 +1,99 @@
+"""When numbers go wrong: where a NaN came from, and which losses are out of line."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from snrise._typing import StrEnum
+
+__all__ = ["OnFault", "Spikes", "first_nonfinite"]
+
+
+class OnFault(StrEnum):
+    """What a run does after a step whose loss or gradient is not finite; the step itself is always dropped.
+
+    `skip` goes on with the next batch, `rollback` goes back to the weights of the last checkpoint and on with the next
+    batch, `stop` ends the run.
+    """
+
+    SKIP = "skip"
+    ROLLBACK = "rollback"
+    STOP = "stop"
+
+
+def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
+    """Where the first NaN or infinity arises while `run` uses the network forward and, perhaps, backward.
+
+    A weight, else the first module to finish with a non-finite output, else the first gradient of a parameter; the
+    names are those of `named_modules` and `named_parameters`.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    >>> first_nonfinite(network, lambda: network(torch.tensor([[1.0, torch.inf]])))
+    'output of 0 (Linear)'
+    """
+    for name, p in network.named_parameters():
+        if not _finite(p):
+            return f"weight {name}"
+    found: list[str] = []
+
+    def output(told: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, inputs, result: None if found or _finite(result) else found.append(told)
+
+    def gradient(told: str) -> Callable[[Tensor], None]:
+        return lambda grad: None if found or _finite(grad) else found.append(told)
+
+    handles = [
+        m.register_forward_hook(output(f"output of {name or 'the network'} ({type(m).__name__})"))
+        for name, m in network.named_modules()
+    ]
+    handles += [
+        p.register_hook(gradient(f"gradient of {name}"))  # type: ignore[no-untyped-call]
+        for name, p in network.named_parameters() if p.requires_grad
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the loss itself, from finite outputs and gradients"
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return bool(value.isfinite().all())
+    return all(map(_finite, value)) if isinstance(value, tuple | list) else True
+
+
+@dataclass
+class Spikes:
+    """Tells a loss far above those before it: above their mean by `deviations`, both forgetting over `memory` steps.
+
+    >>> spikes = Spikes()
+    >>> any(spikes(1 + 0.1 * (i % 2)) for i in range(100)), spikes(2.0)
+    (False, True)
+    """
+
+    mean: float = 0.0
+    variance: float = 0.0
+    steps: int = 0
+    memory: int = 200
+    deviations: float = 8.0
+    warmup: int = 50
+
+    def __call__(self, loss: float) -> bool:
+        """Whether this loss is a spike; if so, it is not taken into the mean at its full height."""
+        self.steps += 1
+        limit = self.mean + self.deviations * math.sqrt(self.variance)
+        spike = self.steps > self.warmup and loss > limit
+        share = max(1 / self.steps, 1 / self.memory)
+        step = (min(loss, limit) if self.steps > self.warmup else loss) - self.mean
+        self.mean += share * step
+        self.variance = (1 - share) * (self.variance + share * step * step)
+        return spike
+
+    def state(self) -> dict[str, Any]:
+        """All numbers, to go on from later."""
+        return asdict(self)

@@ -1,0 +1,66 @@
+"""Files that are, at any moment and after any fault, either as before or whole; and a folder that one process holds."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from snrise._errors import SnriseError
+
+__all__ = ["held", "write_atomically"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a temporary file, fsync, rename, fsync the folder. If that fails, the file is as before.
+
+    Raises:
+        SnriseError: if it cannot be written, a full disk included.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        kept = "; the file is as it was before" if path.exists() else ""
+        raise SnriseError(f"{path}: cannot be written: {error.strerror or error}{kept}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename within the folder last, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes that would hold it too; the system lets go when the process ends.
+
+    Raises:
+        SnriseError: if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "stop it first, or choose another --out"
+            raise SnriseError(f"{folder}: another process trains here; {fix}") from None
+        except OSError:  # a file system without locks
+            pass
+        yield

@@ -1,0 +1,84 @@
+"""A process that is killed again and again, in the middle of anything, ends as one that never was."""
+
+import json
+import multiprocessing
+import random
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from snrise.training import checkpoints, latest, read_header
+from tiny import DOCUMENT, train_apart
+
+KILLS = 20
+SETTINGS = (
+    "training.images=3200", "data.flip=true", "training.class_dropout=0.3", "training.optimizer=muon", "log.every=72",
+)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """Starts `snrise train` in a process of its own, forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny"])
+    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+
+    def start(folder, *settings):
+        process = context.Process(target=train_apart, args=(
+            [tmp_path / "tiny.yaml", *SETTINGS, *settings, "--out", folder],))
+        process.start()
+        return process
+
+    return start
+
+
+def wait_for(condition, process):
+    until = time.monotonic() + 60
+    while not condition() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.0005)
+
+
+def kill_somewhere(process, folder, draw):
+    """Kill a run after it has come further, half of the times while it writes a checkpoint."""
+    before = latest(folder)
+    wait_for(lambda: latest(folder) != before, process)
+    time.sleep(draw.uniform(0, 0.1))
+    if draw.random() < 0.5:
+        wait_for(lambda: any(folder.glob(".*.tmp")), process)
+        time.sleep(draw.uniform(0, 0.003))
+    assert process.is_alive()
+    process.kill()
+    process.join()
+
+
+def comparable(lines):
+    timed = ("images_per_second", "data_share", "memory_gib")
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_run_killed_twenty_times_ends_as_one_that_never_was(tmp_path, trainer):
+    straight = trainer(tmp_path / "straight", "log.checkpoint=3200")
+    straight.join()
+    assert straight.exitcode == 0
+    draw, folder = random.Random(), tmp_path / "killed" / "checkpoints"
+    for _ in range(KILLS):
+        kill_somewhere(trainer(tmp_path / "killed", "log.checkpoint=8"), folder, draw)
+    assert read_header(checkpoints(folder)[0]).images_seen < 3200
+    last = trainer(tmp_path / "killed", "log.checkpoint=8")
+    last.join()
+    assert last.exitcode == 0
+    ends = [latest(tmp_path / name / "checkpoints") for name in ("straight", "killed")]
+    a, b = map(load_file, ends)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    headers = [read_header(end) for end in ends]
+    assert headers[0].images_seen == headers[1].images_seen == 3200
+    assert headers[0].step == headers[1].step
+    assert headers[0].extra["spikes"] == headers[1].extra["spikes"]
+    assert headers[0].extra["meter"]["bins"] == headers[1].extra["meter"]["bins"]
+    logs = [comparable((tmp_path / name / "log.jsonl").read_text().splitlines()) for name in ("straight", "killed")]
+    assert logs[0] == logs[1]
+    assert not list(folder.glob(".*.tmp"))
