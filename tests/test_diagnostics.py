@@ -26,7 +26,7 @@ def test_cosine_unshifted_at_512_is_too_easy():
     assert not report.ok
     text = "\n".join(report.problems)
     assert "too easy" in text
-    assert "for_resolution" in text
+    assert "shift the schedule with the resolution" in text
     # Share of time below pooled SNR 1: t > ½ + …, where tan(½πt) > 8.
     assert report.time_below == pytest.approx(1 - 2 / math.pi * math.atan(8), abs=1e-3)
 

@@ -178,3 +178,30 @@ def test_upscale_false_refuses_small_images(fit, fine, small, text):
     preprocess(Image.new("L", fine[::-1]))
     with pytest.raises(SnriseError, match=text):
         preprocess(Image.new("L", small[::-1]), "a.png")
+
+
+def jpeg(size, orientation=1):
+    """White noise, the worst case, compressed little."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95, exif=exif)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("fit", list(Fit))
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("size", "target", "decoded"), [
+    ((1024, 700), (32, 64), (256, 175)), ((512, 512), (64, 64), (128, 128)), ((511, 511), (64, 64), (256, 256)),
+    ((100, 300), (64, 64), (100, 300)), ((2000, 90), (64, 16), (2000, 90)),
+])
+def test_large_jpegs_are_decoded_smaller_with_the_same_spectrum(fit, orientation, size, target, decoded):
+    preprocess = Preprocess(target, fit=fit)
+    drafted, whole = jpeg(size, orientation), jpeg(size, orientation)
+    whole.load()
+    got, expected = preprocess(drafted).double(), preprocess(whole).double()
+    assert drafted.size == decoded
+    power, wanted = (torch.fft.fft2(x - x.mean((1, 2), keepdim=True)).abs().square().mean() for x in (got, expected))
+    assert_close(power, wanted, rtol=0.06, atol=0)  # of images, whose power falls with frequency, 0.4 %
+    assert (got - expected).square().mean().sqrt() < 0.4 * expected.std()

@@ -19,6 +19,7 @@ from snrise.data import Dataset
 from snrise.diagnostics import diagnose
 from snrise.runs import Run, notes
 from snrise.training import Report, TrainState
+from snrise.training.memory import keep_freed_memory
 
 __all__ = ["train"]
 
@@ -60,6 +61,7 @@ def train(
         typer.echo(to_yaml(config), nl=False)
         return
     folder = out or Path("runs") / config.name
+    keep_freed_memory()
     with Run(config, folder, dataset, state, console.print) as run, _stop_signals() as stopped:
         with _progress(console, state, config) as advance:
             for report in run:

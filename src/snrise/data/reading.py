@@ -29,6 +29,7 @@ def read_image(source: Source, index: int, preprocess: Preprocess) -> UInt8[Tens
         raise _unreadable(name, error) from error
     preprocess.check(image, name)
     try:
+        preprocess.draft(image)
         image.load()
     except Exception as error:
         raise _unreadable(name, error) from error

@@ -136,7 +136,7 @@ class Run:
         if log.tensorboard:
             self.journal.append(TensorBoard(path / "tensorboard", seen, self.meter.centres))
         if log.wandb is not None:
-            self.journal.append(WandB(path, self.config.name, log.wandb, plain(self.config), self.meter.centres))
+            self.journal.append(WandB(path, self.config.name, log.wandb.value, plain(self.config), self.meter.centres))
         self.events = JsonLines(self.folder.events, self.state.position, by="position")
 
     def _see(self, report: Report) -> None:

@@ -30,6 +30,7 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
     A weight, else the first module to finish with a non-finite output, else the first gradient of a parameter; the
     names are those of `named_modules` and `named_parameters`.
 
+    >>> import torch
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> first_nonfinite(network, lambda: network(torch.tensor([[1.0, torch.inf]])))
     'output of 0 (Linear)'

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
@@ -165,7 +165,9 @@ class TensorBoard:
 class WandB:
     """The same values for Weights & Biases; `mode` is online or offline. Needs the extra `wandb`."""
 
-    def __init__(self, folder: Path, name: str, mode: str, config: dict[str, Any], centres: list[float]) -> None:
+    def __init__(
+        self, folder: Path, name: str, mode: Literal["online", "offline"], config: dict[str, Any], centres: list[float]
+    ) -> None:
         try:
             import wandb
         except ImportError:
