@@ -16,7 +16,7 @@ from PIL import Image
 from snrise import build, cli
 from snrise.config import parse
 from snrise.documents import override, resolve
-from snrise.networks import Kind, Level, UViTConfig
+from snrise.networks import Kind, Level, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
 from snrise.training import train
 
 #: Every member of NETWORKS by name: configs of each sort.
@@ -33,6 +33,30 @@ NETWORKS = {
             ),
             embedding=32,
         ),
+        "residual": UViTConfig(
+            levels=(Level(channels=16, blocks=1), Level(channels=16, blocks=0),
+                    Level(channels=32, blocks=1, kind=Kind.TRANSFORMER, head=8)),
+            skip=Skip.RESIDUAL, embedding=32,
+        ),
+        "wavelet": UViTConfig(levels=(Level(channels=16, blocks=1),), stem=4, stem_kind=Stem.WAVELET, embedding=32),
+    },
+    "unet": {
+        "flat": UNetConfig(levels=(Level(channels=16, blocks=2),), embedding=32),
+        "deep": UNetConfig(
+            levels=(Level(channels=16, blocks=1), Level(channels=24, blocks=2, attention=True, head=8),
+                    Level(channels=32, blocks=0)),
+            middle=1, embedding=32,
+        ),
+        "unshuffle": UNetConfig(
+            levels=(Level(channels=16, blocks=1), Level(channels=16, blocks=1)), middle=0, stem=2,
+            stem_kind=Stem.UNSHUFFLE, embedding=32,
+        ),
+    },
+    "vit": {
+        "class tokens": ViTConfig(
+            width=32, depth=3, patch=4, head=8, bottleneck=16, class_tokens=2, class_tokens_from=1,
+        ),
+        "no class tokens": ViTConfig(width=32, depth=1, patch=8, head=16, bottleneck=64, class_tokens=0),
     },
 }
 MIXED = NETWORKS["uvit"]["mixed"]

@@ -44,7 +44,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Queries, keys and values [b n 3c] over an h×w grid -> [b n c]: qk-norm, axial rotary positions, softmax."""
+    """Queries, keys and values [b n 3c] over an h×w grid -> [b n c]: qk-norm, axial rotary positions, softmax.
+
+    Tokens before the grid's, if n is more than h·w, have no position.
+    """
 
     def __init__(self, channels: int, head: int) -> None:
         super().__init__()
@@ -56,7 +59,37 @@ class Attention(nn.Module):
         b, n, _ = qkv.shape
         q, k, v = qkv.view(b, n, 3, self.heads, self.head).permute(2, 0, 3, 1, 4)
         cos, sin = axial_angles(*size, self.head, qkv.device)
+        if (before := n - len(cos)) > 0:
+            cos, sin = F.pad(cos, (0, 0, before, 0), value=1.0), F.pad(sin, (0, 0, before, 0))
         q = rotate(F.rms_norm(q, (self.head,), self.query_scale.to(q.dtype)), cos, sin)
         k = rotate(F.rms_norm(k, (self.head,), self.key_scale.to(k.dtype)), cos, sin)
         out = attend(q, k, v)
         return out.transpose(1, 2).reshape(b, n, self.heads * self.head)
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens [b n c] to context vectors [b m d], added to the tokens; starts as nothing."""
+
+    def __init__(self, channels: int, context: int, head: int) -> None:
+        super().__init__()
+        self.heads, self.head = channels // head, head
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(context, 2 * channels)
+        self.query_scale = nn.Parameter(torch.ones(head))
+        self.key_scale = nn.Parameter(torch.ones(head))
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, context: Tensor) -> Tensor:
+        q = self._heads(self.query(F.layer_norm(h, h.shape[-1:])))
+        k, v = (self._heads(part) for part in self.key_value(context).chunk(2, dim=-1))
+        q = F.rms_norm(q, (self.head,), self.query_scale.to(q.dtype))
+        k = F.rms_norm(k, (self.head,), self.key_scale.to(k.dtype))
+        attended = attend(q, k, v).transpose(1, 2).flatten(2)
+        out: Tensor = h + self.out(attended)
+        return out
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[b n c] -> [b heads n head]."""
+        return x.view(*x.shape[:-1], self.heads, self.head).transpose(1, 2)

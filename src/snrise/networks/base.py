@@ -1,11 +1,21 @@
 """What a network's config is."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from snrise._errors import invalid, require
 from snrise._typing import Size
+
+
+class StageShape(NamedTuple):
+    """Blocks at one resolution: the image's side is divided by `factor`; `kind` is conv, attention or transformer."""
+
+    factor: int
+    channels: int
+    blocks: int
+    kind: str
 
 
 class NetworkConfig(ABC):
@@ -15,6 +25,10 @@ class NetworkConfig(ABC):
     @abstractmethod
     def divisor(self) -> int:
         """What an image's height and width must be multiples of."""
+
+    @abstractmethod
+    def stages(self) -> tuple[StageShape, ...]:
+        """What an image passes through, in order."""
 
     @abstractmethod
     def build(self, classes: int | None) -> nn.Module:
@@ -35,3 +49,10 @@ def check_sides(image: Size, divisor: int, where: str = "network.image") -> None
         high = [-(-side // divisor) * divisor for side in image]
         raise invalid(where, f"{image[0]}x{image[1]}", f"sides that are multiples of {divisor}",
                       f"nearest: {low[0]}x{low[1]} or {high[0]}x{high[1]}")
+
+
+def check_context(context: Tensor | None, width: int | None) -> None:
+    """Raise for context vectors [b m d] that the network was not built for."""
+    if context is not None and (width is None or context.shape[-1] != width):
+        allowed = "None for a network built without context" if width is None else f"vectors of width {width}"
+        raise invalid("network.context", f"vectors of width {context.shape[-1]}", allowed, "build it with context=…")

@@ -36,22 +36,27 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class ConvBlock(nn.Module):
     """GN–swish–conv3, GN·(1+scale)+shift–swish–dropout–conv3 (zero), added to the input: [b c h w] -> the same.
 
-    Hoogeboom et al. 2023, app. B.
+    An input of another width, `enters`, is added through a 1×1 convolution. Hoogeboom et al. 2023, app. B.
     """
 
-    def __init__(self, channels: int, embedding: int, dropout: float, head: int | None = None) -> None:
+    def __init__(
+        self, channels: int, embedding: int, dropout: float, head: int | None = None, enters: int | None = None
+    ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        enters = channels if enters is None else enters
+        self.norm1, self.norm2 = group_norm(enters), group_norm(channels)
+        self.conv1 = nn.Conv2d(enters, channels, 3, padding=1)
         self.conv2 = zero(nn.Conv2d(channels, channels, 3, padding=1))
         self.film = Film(embedding, channels)
         self.dropout = nn.Dropout(dropout)
+        self.shortcut = None if enters == channels else nn.Conv2d(enters, channels, 1)
         self.attention = None if head is None else ConvAttention(channels, head)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.film(emb)
         r = self.norm2(self.conv1(F.silu(self.norm1(h))))
         r = torch.addcmul(shift[:, :, None, None], r, scale[:, :, None, None])
+        h = h if self.shortcut is None else self.shortcut(h)
         h = h + self.conv2(self.dropout(F.silu(r)))
         return h if self.attention is None else self.attention(h)
 

@@ -3,8 +3,24 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snrise._typing import Size
+from snrise._errors import invalid
+from snrise._typing import Size, StrEnum
 from snrise.networks.layers import zero
+from snrise.networks.wavelet import Wavelet
+
+__all__ = ["PatchStem", "Stem", "UnshuffleStem", "Wavelet", "WaveletStem", "factor_for", "stem"]
+
+
+class Stem(StrEnum):
+    """The kind of the first and last layer.
+
+    `conv`: one convolution over the patch. `unshuffle`: a patch's pixels become channels, then a 3×3 convolution, which
+    sees the patches beside. `wavelet`: as `unshuffle`, with the bands of the 5/3 wavelet instead of pixels.
+    """
+
+    CONV = "conv"
+    UNSHUFFLE = "unshuffle"
+    WAVELET = "wavelet"
 
 
 def factor_for(image: Size, side: int = 32) -> int:
@@ -36,3 +52,58 @@ class PatchStem(nn.Module):
 
     def up(self, h: Tensor) -> Tensor:
         return F.pixel_shuffle(self.leave(h), self.factor)
+
+
+class UnshuffleStem(nn.Module):
+    """Pixels of a patch to channels and a 3×3 convolution in, its mirror image out."""
+
+    def __init__(self, image_channels: int, channels: int, factor: int) -> None:
+        super().__init__()
+        self.factor, numbers = factor, image_channels * factor**2
+        self.enter = nn.Conv2d(numbers, channels, 3, padding=1)
+        self.leave = zero(nn.Conv2d(channels, numbers, 3, padding=1))
+
+    def down(self, z: Tensor) -> Tensor:
+        out: Tensor = self.enter(F.pixel_unshuffle(z, self.factor))
+        return out
+
+    def up(self, h: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.leave(h), self.factor)
+
+
+class WaveletStem(nn.Module):
+    """The bands of the 5/3 wavelet and a 3×3 convolution in, its mirror image out. Hoogeboom et al. 2023, sec. 3.2."""
+
+    def __init__(self, image_channels: int, channels: int, factor: int) -> None:
+        super().__init__()
+        self.wavelet = Wavelet(factor.bit_length() - 1)
+        numbers = image_channels * factor**2
+        self.enter = nn.Conv2d(numbers, channels, 3, padding=1)
+        self.leave = zero(nn.Conv2d(channels, numbers, 3, padding=1))
+
+    def down(self, z: Tensor) -> Tensor:
+        out: Tensor = self.enter(self.wavelet.analysis(z))
+        return out
+
+    def up(self, h: Tensor) -> Tensor:
+        return self.wavelet.synthesis(self.leave(h))
+
+
+def check_factor(factor: int, kind: Stem, where: str) -> None:
+    """Raise unless a stem of this kind can have this factor."""
+    if kind is Stem.WAVELET and factor not in (2, 4, 8):
+        raise invalid(where, factor, "2, 4 or 8 for a wavelet", "or use stem_kind=conv")
+    if factor < 1:
+        raise invalid(where, factor, "a whole number above 0")
+
+
+def stem(image_channels: int, channels: int, factor: int, kind: Stem) -> PatchStem | UnshuffleStem | WaveletStem:
+    """A first and last layer that down- and up-sample by `factor`."""
+    check_factor(factor, kind, "stem.factor")
+    match kind:
+        case Stem.UNSHUFFLE:
+            return UnshuffleStem(image_channels, channels, factor)
+        case Stem.WAVELET:
+            return WaveletStem(image_channels, channels, factor)
+        case _:
+            return PatchStem(image_channels, channels, factor)

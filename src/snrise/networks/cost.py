@@ -1,0 +1,102 @@
+"""What a network costs: parameters and multiplications, part by part, without running it."""
+
+import copy
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from snrise._typing import Size
+
+__all__ = ["Cost", "Part", "cost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of a network: its name, parameters, and multiply-adds of one image's forward pass."""
+
+    name: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A table by part. `flops` counts a multiplication and an addition as two, `macs` as one, as papers mostly do.
+
+    Counted are matrix products, convolutions and attention; all else is a few percent.
+    """
+
+    image: Size
+    parts: tuple[Part, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one image's forward pass."""
+        return sum(part.macs for part in self.parts)
+
+    @property
+    def flops(self) -> int:
+        """Twice the multiply-adds."""
+        return 2 * self.macs
+
+    def __str__(self) -> str:
+        rows = [*((p.name, p.parameters, p.macs) for p in self.parts), ("all", self.parameters, self.macs)]
+        lines = [f"{name:<24}{parameters / 1e6:>12,.2f}{macs / 1e9:>12,.2f}" for name, parameters, macs in rows]
+        head = f"{f'{self.image[0]}x{self.image[1]}':<24}{'M parameters':>12}{'GMACs':>12}"
+        return "\n".join([head, *lines])
+
+
+def cost(network: nn.Module, image: Size) -> Cost:
+    """Parameters and multiply-adds of a network by part, for one image of a size; computed on the device "meta".
+
+    A part is a child of the network or, of a list, one of its members.
+
+    >>> from snrise.networks import Level, UViTConfig, build
+    >>> network = build(UViTConfig(levels=(Level(channels=32, blocks=1), Level(channels=64, blocks=1))), device="meta")
+    >>> found = cost(network, (32, 32))
+    >>> found.parameters == sum(p.numel() for p in network.parameters()), found.macs
+    (True, 61702144)
+    """
+    abstract = copy.deepcopy(network).to("meta")
+    channels = getattr(getattr(network, "config", None), "image_channels", 3)
+    classes = getattr(network, "classes", None)
+    counter = FlopCounterMode(display=False)
+    labels = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
+    with torch.no_grad(), counter:
+        abstract(torch.zeros(1, channels, *image, device="meta"), torch.zeros(1, device="meta"), labels)
+    macs = _by_part(counter.get_flop_counts(), type(network).__name__)
+    names = list(dict.fromkeys(_part(name) for name, _ in network.named_parameters()))
+    parameters: defaultdict[str, int] = defaultdict(int)
+    for name, p in network.named_parameters():
+        parameters[_part(name)] += p.numel()
+    parts = tuple(Part(name=name, parameters=parameters[name], macs=macs.get(name, 0)) for name in names)
+    return Cost(image=image, parts=parts)
+
+
+def _part(name: str) -> str:
+    """The part that a parameter or module belongs to: `ups.0.project.weight` -> `ups.0`."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
+
+
+def _by_part(counts: dict[str, dict[Any, int]], root: str) -> dict[str, int]:
+    """Multiply-adds of each part, from the counts of all modules by their paths.
+
+    The count of a module holds those of the modules in it; a part that is not itself called has only those.
+    """
+    found: defaultdict[str, int] = defaultdict(int)
+    paths = {path.removeprefix(f"{root}."): path for path in counts if path.startswith(f"{root}.")}
+    for name, path in paths.items():
+        steps = name.split(".")
+        if not any(".".join(steps[:i]) in paths for i in range(1, len(steps))):
+            found[_part(name)] += sum(counts[path].values()) // 2
+    return found

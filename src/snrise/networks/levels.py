@@ -1,0 +1,113 @@
+"""The levels of a network: what stands at one resolution."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor, nn
+
+from snrise._errors import require, unknown
+from snrise._typing import StrEnum
+from snrise.networks.attention import CrossAttention
+from snrise.networks.base import StageShape
+from snrise.networks.layers import ConvBlock, TransformerBlock, from_tokens, to_tokens
+
+
+class Kind(StrEnum):
+    """What a level's blocks are."""
+
+    CONV = "conv"
+    TRANSFORMER = "transformer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One resolution of the network: `blocks` on the way down and as many on the way up (the lowest: once).
+
+    A transformer level always attends; a conv level does if `attention` is set. `head` is the width of one head.
+    """
+
+    channels: int
+    blocks: int
+    kind: Kind = Kind.CONV
+    attention: bool = False
+    dropout: float = 0.0
+    head: int = 32
+
+    def __post_init__(self) -> None:
+        require(self.channels >= 1, "Level.channels", self.channels, "a whole number above 0")
+        require(self.blocks >= 0, "Level.blocks", self.blocks, "a whole number, 0 or more")
+        require(0 <= self.dropout < 1, "Level.dropout", self.dropout, "a number in [0, 1)")
+        if self.kind not in tuple(Kind):
+            raise unknown("Level.kind", self.kind, Kind, "kind")
+        object.__setattr__(self, "kind", Kind(self.kind))
+        if self.attends:
+            divides = self.head >= 4 and self.head % 4 == 0
+            require(divides, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
+            fix = f"use {max(1, self.channels // self.head) * self.head}"
+            whole = self.channels % self.head == 0
+            require(whole, "Level.channels", self.channels, f"a multiple of head={self.head}", fix)
+
+    @property
+    def attends(self) -> bool:
+        return self.attention or self.kind is Kind.TRANSFORMER
+
+    def shape(self, factor: int, blocks: int | None = None) -> StageShape:
+        """The level as a stage, with its own or other blocks."""
+        kind = "attention" if self.attends and self.kind is Kind.CONV else self.kind.value
+        return StageShape(factor, self.channels, self.blocks if blocks is None else blocks, kind)
+
+
+def widened(level: Level, blocks: int) -> Level:
+    """The level with another number of blocks."""
+    return replace(level, blocks=blocks)
+
+
+class Stage(nn.Module):
+    """The blocks of one level, in one direction: [b c h w] -> the same.
+
+    Blocks that attend also attend to context vectors [b m d], if the network is built for them and some are given. With
+    `skips`, each block of convolutions takes in so many channels more.
+    """
+
+    def __init__(
+        self, level: Level, embedding: int, context: int | None = None, skips: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.kind, width = level.kind, level.channels
+        head = level.head if level.attends else None
+        self.blocks, self.across = nn.ModuleList(), nn.ModuleList()
+        for i in range(level.blocks):
+            if level.kind is Kind.TRANSFORMER:
+                self.blocks.append(TransformerBlock(width, embedding, level.dropout, level.head))
+            else:
+                enters = width if skips is None else width + skips[i]
+                self.blocks.append(ConvBlock(width, embedding, level.dropout, head, enters))
+            if level.attends and context is not None:
+                self.across.append(CrossAttention(width, context, level.head))
+
+    def forward(self, h: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.kind is Kind.CONV:
+            for step in self.steps(context):
+                h = step(h, emb)
+            return h
+        size = (h.shape[2], h.shape[3])
+        tokens = to_tokens(h)
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens, emb, size)
+            if context is not None and self.across:
+                tokens = self.across[i](tokens, context)
+        return from_tokens(tokens, size)
+
+    def steps(self, context: Tensor | None) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+        """The blocks of convolutions one by one, each with its attention to the context: (h, emb) -> h."""
+        for i, block in enumerate(self.blocks):
+            if context is None or not self.across:
+                yield block
+            else:
+                yield partial(_with_context, block, self.across[i], context)
+
+
+def _with_context(block: nn.Module, across: nn.Module, context: Tensor, h: Tensor, emb: Tensor) -> Tensor:
+    h = block(h, emb)
+    return from_tokens(across(to_tokens(h), context), (h.shape[2], h.shape[3]))

@@ -1,0 +1,118 @@
+"""U-Net: convolutions, attention at low resolutions, and a skip for every block. Hoogeboom et al. 2023, app. B."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snrise._errors import require
+from snrise._typing import Images, Labels, LogSnr
+from snrise.networks.base import NetworkConfig, StageShape, check_context, check_size
+from snrise.networks.embeddings import Conditioning
+from snrise.networks.layers import Down, Up, group_norm
+from snrise.networks.levels import Kind, Level, Stage, widened
+from snrise.networks.stems import Stem, check_factor, stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig(NetworkConfig):
+    """`levels` from the highest resolution to the lowest, all of convolutions; `stem` down-samples in the first layer.
+
+    A level has `blocks` on the way down, each with a skip to one of the `blocks` + 1 on the way up; between the two
+    stand `middle` blocks at the lowest resolution.
+    """
+
+    levels: tuple[Level, ...]
+    middle: int = 2
+    stem: int = 1
+    stem_kind: Stem = Stem.CONV
+    embedding: int = 1024
+    context: int | None = None
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        require(len(self.levels) >= 1, "UNetConfig.levels", self.levels, "one level or more")
+        for i, level in enumerate(self.levels):
+            fix = "use a UViTConfig for transformers"
+            require(level.kind is Kind.CONV, f"UNetConfig.levels[{i}].kind", level.kind.value, "conv", fix)
+        require(self.middle >= 0, "UNetConfig.middle", self.middle, "a whole number, 0 or more")
+        for name in ("embedding", "image_channels", "context"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"UNetConfig.{name}", value, "a whole number above 0")
+        check_factor(self.stem, self.stem_kind, "UNetConfig.stem")
+
+    @property
+    def divisor(self) -> int:
+        """What an image's height and width must be multiples of."""
+        return int(self.stem * 2 ** (len(self.levels) - 1))
+
+    def stages(self) -> tuple[StageShape, ...]:
+        """What an image passes through, in order."""
+        factors = [self.stem * 2**i for i in range(len(self.levels))]
+        down = [level.shape(factor) for level, factor in zip(self.levels, factors, strict=True)]
+        up = [level.shape(factor, level.blocks + 1) for level, factor in zip(self.levels, factors, strict=True)]
+        return (*down, self.levels[-1].shape(factors[-1], self.middle), *reversed(up))
+
+    def build(self, classes: int | None) -> "UNet":
+        """The network."""
+        return UNet(self, classes)
+
+
+class UNet(nn.Module):
+    """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w].
+
+    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
+    as zero output.
+    """
+
+    def __init__(self, config: UNetConfig, classes: int | None = None) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        levels, context = config.levels, config.context
+        self.conditioning = Conditioning(config.embedding, classes)
+        self.stem = stem(config.image_channels, levels[0].channels, config.stem, config.stem_kind)
+        widths = [levels[0].channels]
+        self.down_stages, self.downs = nn.ModuleList(), nn.ModuleList()
+        for i, level in enumerate(levels):
+            if i:
+                self.downs.append(Down(widths[-1], level.channels))
+                widths.append(level.channels)
+            self.down_stages.append(Stage(level, config.embedding, context))
+            widths += [level.channels] * level.blocks
+        self.middle = Stage(widened(levels[-1], config.middle), config.embedding, context)
+        self.up_stages, self.ups = nn.ModuleList(), nn.ModuleList()
+        for i, level in reversed(list(enumerate(levels))):
+            skips = [widths.pop() for _ in range(level.blocks + 1)]
+            self.up_stages.append(Stage(widened(level, level.blocks + 1), config.embedding, context, skips))
+            if i:
+                self.ups.append(Up(level.channels, levels[i - 1].channels))
+        self.norm = group_norm(levels[0].channels)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(
+        self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
+    ) -> Images:
+        check_size(z, self.config.divisor, self.config.image_channels)
+        check_context(context, self.config.context)
+        emb = self.conditioning(logsnr, labels)
+        h = self.stem.down(z.contiguous(memory_format=torch.channels_last))
+        skips = [h]
+        for i, stage in enumerate(self.down_stages):
+            if i:
+                h = self.downs[i - 1](h)
+                skips.append(h)
+            assert isinstance(stage, Stage)
+            for step in stage.steps(context):
+                h = step(h, emb)
+                skips.append(h)
+        h = self.middle(h, emb, context)
+        for i, stage in enumerate(self.up_stages):
+            assert isinstance(stage, Stage)
+            for step in stage.steps(context):
+                h = step(torch.cat([h, skips.pop()], dim=1), emb)
+            if i < len(self.ups):
+                h = self.ups[i](h)
+        out: Tensor = self.stem.up(F.silu(self.norm(h)))
+        return out
