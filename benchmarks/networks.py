@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py --out docs
 
-Nothing is computed with numbers: networks are built on the device "meta". Writes `results/networks.md` and
-`img/networks-*.png` under `--out`.
+Nothing is computed with numbers: networks are built on the device "meta". Prints the table that stands in
+`networks.md` and writes `img/networks-*.png` under `--out`.
 """
 
 import argparse
@@ -31,16 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     out = parser.parse_args().out
-    rows = ["| preset | image | M parameters | published | GMACs | published |", "|---|---|---|---|---|---|"]
+    print("| preset | image | M parameters | published | GMACs | published |\n|---|---|---|---|---|---|")
     for name in PRESETS:
         side = side_of(name)
         found = cost(build(name, classes=1000, device="meta"), (side, side))
         parameters, gmacs = PUBLISHED.get(name, ("", ""))
         numbers = f"{found.parameters / 1e6:,.1f} | {parameters} | {found.macs / 1e9:,.1f} | {gmacs}"
-        rows.append(f"| `{name}` | {side}² | {numbers} |")
-        print(rows[-1], flush=True)
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    (out / "results" / "networks.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        print(f"| `{name}` | {side}² | {numbers} |", flush=True)
     for what, names in PICTURES.items():
         shown = {name: (PRESETS[name], (side_of(name), side_of(name))) for name in names}
         plots.save(plots.hourglass(shown, title=""), out / "img" / f"networks-{what}.png")

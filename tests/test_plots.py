@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Generator
 from torch.testing import assert_close
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 from snrise import plots
 from snrise._errors import SnriseError
 from snrise.diagnostics import time_per_octave
+from snrise.networks import PRESETS
 from snrise.plots.pictures import noise_cells
 from snrise.pooling import pooled_logsnr, signal_power
 from snrise.schedules import Cosine, FlowMatching, LogNormal, ZeroTerminalSnr, for_resolution
@@ -244,3 +246,40 @@ def test_nothing_is_kept_by_pyplot():
 
 def test_logsnr_text():
     assert [plots.logsnr_text(v) for v in (1.0, -4.1589, math.inf, -math.inf)] == ["+1.00", "−4.16", "+∞", "−∞"]
+
+
+def test_hourglass_draws_a_box_a_stage():
+    shown = {name: (PRESETS[name], (256, 256)) for name in ("unet-256", "jit-b-256")}
+    figure = plots.hourglass(shown)
+    boxes = [[p for p in axes.patches if isinstance(p, Rectangle)] for axes in figure.axes]
+    assert [len(b) for b in boxes] == [13, 1]
+    assert boxes[0][0].get_height() == boxes[0][-1].get_height() == 9  # 256 px: 2^8
+    assert boxes[1][0].get_height() == 5  # 16 patches a side
+    assert boxes[0][4].get_width() > 4 * boxes[0][0].get_width()  # 12 blocks, and 1
+
+
+def test_hourglass_of_nothing_is_refused():
+    with pytest.raises(SnriseError, match=r"hourglass\.networks: got 0; allowed: one network or more"):
+        plots.hourglass({})
+
+
+def lines_of_a_log():
+    values = {"loss": 0.2, "eps_loss": 0.1, "grad_norm": 1.0, "learning_rate": 1e-3, "images_per_second": 100.0}
+    return [values | {"images_seen": n, "update_ratio": None if n == 1 else 1e-3, "loss_by_logsnr": [None, 0.5 / n]}
+            for n in (1, 2, 3)]
+
+
+def test_training_curves():
+    figure = plots.training_curves(lines_of_a_log(), [-1.0, 1.0])
+    loss, by_logsnr, sizes, speed = figure.axes
+    assert [line.get_label() for line in loss.lines] == ["loss", "eps_loss"]
+    assert [line.get_label() for line in by_logsnr.lines] == ["−1.00", "+1.00"]
+    assert by_logsnr.lines[1].get_ydata().tolist() == pytest.approx([0.5, 0.25, 0.5 / 3])
+    assert np.isnan(by_logsnr.lines[0].get_ydata()).all()
+    assert np.isnan(sizes.lines[1].get_ydata()).tolist() == [True, False, False]
+    assert speed.lines[0].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_training_curves_of_nothing_are_refused():
+    with pytest.raises(SnriseError, match=r"training_curves\.lines: got 0; allowed: one line of the log or more"):
+        plots.training_curves([], [])

@@ -8,7 +8,13 @@ from torch.testing import assert_close
 import snrise.networks
 from snrise._errors import SnriseError
 from snrise._typing import Network
-from snrise.networks import Kind, Level, NetworkConfig, Stem, UViTConfig, build
+from snrise.construct import construct, plain
+from snrise.denoisers import clipped, from_network
+from snrise.losses import denoising_loss
+from snrise.networks import Kind, Level, NetworkConfig, Stem, UNetConfig, UViTConfig, ViTConfig, build
+from snrise.process import Prediction, Target
+from snrise.samplers import Ddim, last, uniform_time
+from snrise.schedules import Cosine, for_resolution
 from snrise.training import adamw
 from tiny import MIXED, NETWORKS, inputs, network, perturbed
 
@@ -228,3 +234,74 @@ def test_a_level_without_blocks_passes_through():
     config = UViTConfig(levels=(Level(channels=16, blocks=0), Level(channels=16, blocks=0)), embedding=32)
     z, logsnr = inputs()
     assert network(config)(z, logsnr).shape == z.shape
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_stages_are_those_an_image_passes(config):
+    stages = config.stages()
+    assert max(stage.factor for stage in stages) == config.divisor
+    assert all(stage.kind in ("conv", "attention", "transformer") for stage in stages)
+    counted = sum(stage.blocks for stage in stages)
+    kinds = ("ConvBlock", "TransformerBlock", "Block")
+    assert counted == sum(type(m).__name__ in kinds for m in config.build(None).modules())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 160), (1024, 1024)])
+@pytest.mark.parametrize("kind", list(NETWORKS))
+def test_each_kind_trains_a_step_and_samples_at_any_size(kind, size):
+    """A large image is brought down by the stem."""
+    factor = 4 if max(size) < 1000 else 64
+    config = {
+        "uvit": UViTConfig(levels=(Level(channels=8, blocks=1),) * 2, stem=factor, embedding=16),
+        "unet": UNetConfig(levels=(Level(channels=8, blocks=1),) * 2, stem=factor, embedding=16),
+        "vit": ViTConfig(width=16, depth=1, patch=factor, head=8, bottleneck=8),
+    }[kind]
+    model = network(config)
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    schedule = for_resolution(Cosine(), size)
+    target = Target(Prediction.V)
+    optimizer = adamw(model)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3
+    losses = []
+    for _ in range(2):
+        loss, _ = denoising_loss(model, target, x, torch.ones_like(x), schedule(torch.tensor([0.5])))
+        loss.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[1] != losses[0]
+    grid = uniform_time(schedule, 2)
+    with torch.no_grad():
+        image = last(Ddim()(clipped(from_network(model, target)), torch.ones_like(x), grid))
+    assert image.shape == x.shape
+    assert image.isfinite().all()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: UNetConfig(levels=()), "UNetConfig.levels: got (); allowed: one level or more"),
+    (lambda: UNetConfig(levels=(Level(channels=32, blocks=1, kind=Kind.TRANSFORMER),)),
+     "UNetConfig.levels[0].kind: got 'transformer'; allowed: conv; use a UViTConfig for transformers"),
+    (lambda: UNetConfig(levels=SMALL, middle=-1), "UNetConfig.middle: got -1"),
+    (lambda: UNetConfig(levels=SMALL, stem=3, stem_kind=Stem.WAVELET),
+     "UNetConfig.stem: got 3; allowed: 2, 4 or 8 for a wavelet; or use stem_kind=conv"),
+    (lambda: UViTConfig(levels=SMALL, stem=1, stem_kind=Stem.WAVELET), "UViTConfig.stem: got 1; allowed: 2, 4 or 8"),
+    (lambda: UViTConfig(levels=SMALL, context=0), "UViTConfig.context: got 0; allowed: a whole number above 0"),
+    (lambda: ViTConfig(width=30, depth=1, patch=4, head=8),
+     "ViTConfig.width: got 30; allowed: a multiple of head=8; use 24"),
+    (lambda: ViTConfig(width=32, depth=1, patch=4, head=6), "ViTConfig.head: got 6; allowed: a multiple of 4"),
+    (lambda: ViTConfig(width=32, depth=0, patch=4, head=8), "ViTConfig.depth: got 0"),
+    (lambda: ViTConfig(width=32, depth=1, patch=4, head=8, dropout=1.0), "ViTConfig.dropout: got 1.0"),
+    (lambda: ViTConfig(width=32, depth=1, patch=4, head=8, class_tokens=-1), "ViTConfig.class_tokens: got -1"),
+])
+def test_a_config_out_of_range_is_refused_in_a_line(make, message):
+    with pytest.raises(SnriseError, match=f"^{re.escape(message)}"):
+        make()
+
+
+def test_a_config_is_read_from_plain_data():
+    for name, configs in NETWORKS.items():
+        for config in configs.values():
+            document = plain(config)
+            assert document["kind"] == name
+            assert construct(NetworkConfig, document, "config.network") == config

@@ -119,15 +119,10 @@ class Run:
     def _data(self) -> dict[str, Any]:
         source, frequencies = self.dataset.source, self.dataset.label_frequencies
         return {
-            "images": len(self.dataset), "fingerprint": self.config_fingerprint,
+            "images": len(self.dataset), "fingerprint": self.config.made_with["data"],
             "classes": None if source.classes is None else list(source.classes),
             "frequencies": None if frequencies is None else frequencies.tolist(),
         }
-
-    @property
-    def config_fingerprint(self) -> str:
-        """What the data are known by."""
-        return self.config.made_with["data"]
 
     def _open_logs(self) -> None:
         log, seen = self.config.log, self.state.images_seen
