@@ -1,5 +1,8 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -8,7 +11,9 @@ from snrise._typing import Size, StrEnum
 from snrise.networks.layers import zero
 from snrise.networks.wavelet import Wavelet
 
-__all__ = ["PatchStem", "Stem", "UnshuffleStem", "Wavelet", "WaveletStem", "factor_for", "stem"]
+__all__ = ["FoldedStem", "PatchStem", "Stem", "Wavelet", "factor_for", "stem"]
+
+Fold: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Stem(StrEnum):
@@ -54,39 +59,25 @@ class PatchStem(nn.Module):
         return F.pixel_shuffle(self.leave(h), self.factor)
 
 
-class UnshuffleStem(nn.Module):
-    """Pixels of a patch to channels and a 3×3 convolution in, its mirror image out."""
+class FoldedStem(nn.Module):
+    """What makes channels of a patch without loss, then a 3×3 convolution in; its mirror image out.
 
-    def __init__(self, image_channels: int, channels: int, factor: int) -> None:
+    `fold`: [b c h w] -> [b c·factor² h/factor w/factor], and `unfold` back: a pixel shuffle, or the 5/3 wavelet, as in
+    Hoogeboom et al. 2023, sec. 3.2.
+    """
+
+    def __init__(self, image_channels: int, channels: int, factor: int, fold: Fold, unfold: Fold) -> None:
         super().__init__()
-        self.factor, numbers = factor, image_channels * factor**2
+        self.fold, self.unfold, numbers = fold, unfold, image_channels * factor**2
         self.enter = nn.Conv2d(numbers, channels, 3, padding=1)
         self.leave = zero(nn.Conv2d(channels, numbers, 3, padding=1))
 
     def down(self, z: Tensor) -> Tensor:
-        out: Tensor = self.enter(F.pixel_unshuffle(z, self.factor))
+        out: Tensor = self.enter(self.fold(z))
         return out
 
     def up(self, h: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.leave(h), self.factor)
-
-
-class WaveletStem(nn.Module):
-    """The bands of the 5/3 wavelet and a 3×3 convolution in, its mirror image out. Hoogeboom et al. 2023, sec. 3.2."""
-
-    def __init__(self, image_channels: int, channels: int, factor: int) -> None:
-        super().__init__()
-        self.wavelet = Wavelet(factor.bit_length() - 1)
-        numbers = image_channels * factor**2
-        self.enter = nn.Conv2d(numbers, channels, 3, padding=1)
-        self.leave = zero(nn.Conv2d(channels, numbers, 3, padding=1))
-
-    def down(self, z: Tensor) -> Tensor:
-        out: Tensor = self.enter(self.wavelet.analysis(z))
-        return out
-
-    def up(self, h: Tensor) -> Tensor:
-        return self.wavelet.synthesis(self.leave(h))
+        return self.unfold(self.leave(h))
 
 
 def check_factor(factor: int, kind: Stem, where: str) -> None:
@@ -97,13 +88,15 @@ def check_factor(factor: int, kind: Stem, where: str) -> None:
         raise invalid(where, factor, "a whole number above 0")
 
 
-def stem(image_channels: int, channels: int, factor: int, kind: Stem) -> PatchStem | UnshuffleStem | WaveletStem:
+def stem(image_channels: int, channels: int, factor: int, kind: Stem) -> PatchStem | FoldedStem:
     """A first and last layer that down- and up-sample by `factor`."""
     check_factor(factor, kind, "stem.factor")
     match kind:
         case Stem.UNSHUFFLE:
-            return UnshuffleStem(image_channels, channels, factor)
+            shuffles = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
+            return FoldedStem(image_channels, channels, factor, *shuffles)
         case Stem.WAVELET:
-            return WaveletStem(image_channels, channels, factor)
+            wavelet = Wavelet(factor.bit_length() - 1)
+            return FoldedStem(image_channels, channels, factor, wavelet.analysis, wavelet.synthesis)
         case _:
             return PatchStem(image_channels, channels, factor)

@@ -8,52 +8,36 @@ from torch.nn import functional as F
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
-from snrise.networks.base import NetworkConfig, StageShape, check_context, check_size
+from snrise.networks.base import StageShape, check_context, check_size
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.layers import Down, Up, group_norm
-from snrise.networks.levels import Kind, Level, Stage, widened
-from snrise.networks.stems import Stem, check_factor, stem
+from snrise.networks.levels import Kind, LeveledConfig, Stage, widened
+from snrise.networks.stems import stem
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig(NetworkConfig):
-    """`levels` from the highest resolution to the lowest, all of convolutions; `stem` down-samples in the first layer.
+class UNetConfig(LeveledConfig):
+    """Levels of convolutions: `blocks` on the way down, each with a skip to one of the `blocks` + 1 on the way up.
 
-    A level has `blocks` on the way down, each with a skip to one of the `blocks` + 1 on the way up; between the two
-    stand `middle` blocks at the lowest resolution.
+    Between the two stand `middle` blocks at the lowest resolution.
     """
 
-    levels: tuple[Level, ...]
-    middle: int = 2
-    stem: int = 1
-    stem_kind: Stem = Stem.CONV
     embedding: int = 1024
-    context: int | None = None
-    image_channels: int = 3
+    middle: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        require(len(self.levels) >= 1, "UNetConfig.levels", self.levels, "one level or more")
+        super().__post_init__()
         for i, level in enumerate(self.levels):
             fix = "use a UViTConfig for transformers"
             require(level.kind is Kind.CONV, f"UNetConfig.levels[{i}].kind", level.kind.value, "conv", fix)
         require(self.middle >= 0, "UNetConfig.middle", self.middle, "a whole number, 0 or more")
-        for name in ("embedding", "image_channels", "context"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"UNetConfig.{name}", value, "a whole number above 0")
-        check_factor(self.stem, self.stem_kind, "UNetConfig.stem")
-
-    @property
-    def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
-        return int(self.stem * 2 ** (len(self.levels) - 1))
 
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
-        factors = [self.stem * 2**i for i in range(len(self.levels))]
-        down = [level.shape(factor) for level, factor in zip(self.levels, factors, strict=True)]
-        up = [level.shape(factor, level.blocks + 1) for level, factor in zip(self.levels, factors, strict=True)]
-        return (*down, self.levels[-1].shape(factors[-1], self.middle), *reversed(up))
+        levels = list(zip(self.levels, self.factors, strict=True))
+        down = [level.shape(factor) for level, factor in levels]
+        up = [level.shape(factor, level.blocks + 1) for level, factor in levels]
+        return (*down, self.levels[-1].shape(self.divisor, self.middle), *reversed(up))
 
     def build(self, classes: int | None) -> "UNet":
         """The network."""

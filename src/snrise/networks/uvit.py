@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr, StrEnum
-from snrise.networks.base import NetworkConfig, StageShape, check_context, check_size
+from snrise.networks.base import StageShape, check_context, check_size
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.layers import Down, Up, group_norm
-from snrise.networks.levels import Level, Stage
-from snrise.networks.stems import Stem, check_factor, stem
+from snrise.networks.levels import LeveledConfig, Stage
+from snrise.networks.stems import stem
 
 
 class Skip(StrEnum):
@@ -31,36 +30,14 @@ class Skip(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UViTConfig(NetworkConfig):
-    """`levels` from the highest resolution to the lowest; `stem` is the factor that the first layer down-samples by.
+class UViTConfig(LeveledConfig):
+    """Levels with as many blocks on the way up as on the way down, the lowest once; `skip` joins the two ways."""
 
-    `context` is the width of context vectors, for a network that attends to some.
-    """
-
-    levels: tuple[Level, ...]
-    stem: int = 1
-    stem_kind: Stem = Stem.CONV
     skip: Skip = Skip.CONCAT
-    embedding: int = 256
-    context: int | None = None
-    image_channels: int = 3
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        require(len(self.levels) >= 1, "UViTConfig.levels", self.levels, "one level or more")
-        for name in ("embedding", "image_channels", "context"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"UViTConfig.{name}", value, "a whole number above 0")
-        check_factor(self.stem, self.stem_kind, "UViTConfig.stem")
-
-    @property
-    def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
-        return int(self.stem * 2 ** (len(self.levels) - 1))
 
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
-        way = [level.shape(self.stem * 2**i) for i, level in enumerate(self.levels)]
+        way = [level.shape(factor) for level, factor in zip(self.levels, self.factors, strict=True)]
         return (*way, *reversed(way[:-1]))
 
     def build(self, classes: int | None) -> "UViT":
