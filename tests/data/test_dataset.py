@@ -1,11 +1,14 @@
 import io
 import itertools
 import os
+import pathlib
 import pickle
 import shutil
 import signal
+import struct
 import threading
 import warnings
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -319,3 +322,31 @@ def test_mutated_files_are_read_or_refused_in_a_line(tmp_path_factory, kind, see
             assert str(error).startswith(str(folder / "a.png"))
         else:
             assert pixels.shape == (3, 8, 8)
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    source = ImageFolder(tmp_path)
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", forbidden)
+    with pytest.raises(SnriseError, match=r"a\.png: cannot be read: Permission denied; allowed: an intact image file"):
+        read_image(source, 0, Preprocess((8, 8)))
+
+
+def test_one_pixel_is_an_image(tmp_path):
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "a.png")
+    pixels = read_image(ImageFolder(tmp_path), 0, Preprocess((4, 6)))
+    assert (pixels == torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]).all()
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
+    """60,000 × 60,000 pixels in a header; there is nothing behind it."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    content = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "bomb.png").write_bytes(content + struct.pack(">I", 4) + b"IDAT" + b"\0" * 8)
+    with pytest.raises(SnriseError, match=r"bomb\.png: got '60000 high × 60000 wide = 3,600,000,000 pixels'; all"):
+        read_image(ImageFolder(tmp_path), 0, Preprocess((4, 6)))

@@ -223,3 +223,20 @@ def test_missing_csv(pets):
     assert "got 'No such file or directory'; allowed: 'folders', None, or a CSV" in error(
         lambda: ImageFolder(pets, "folder")
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_named(pets, monkeypatch):
+    scandir = os.scandir
+
+    def forbidding(path):
+        if str(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(SnriseError, match=r"^\S+pets/cat: cannot be listed: Permission denied; allow it, or m"):
+        ImageFolder(pets)
+
+
+def test_other_files_are_known(pets):
+    assert ImageFolder(pets).ignored == ("notes.txt",)

@@ -115,7 +115,7 @@ def _images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _walk(folder: Path) -> list[str]:
     """Relative posix paths of all files that are not hidden; links to folders are followed, except back upwards."""
     found: list[str] = []
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
         here = Path(root).resolve()
         folders[:] = [
             name
@@ -124,6 +124,11 @@ def _walk(folder: Path) -> list[str]:
         ]
         found += [(Path(root) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
     return found
+
+
+def _unlisted(error: OSError) -> None:
+    """A folder that cannot be listed would be left out in silence."""
+    raise SnriseError(f"{error.filename}: cannot be listed: {error.strerror}; allow it, or move it away") from error
 
 
 def _suffix(file: str) -> str:
