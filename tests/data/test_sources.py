@@ -2,12 +2,13 @@
 
 import os
 import pickle
+import tarfile
 
 import pytest
 from PIL import Image
 
 from snrise._errors import SnriseError
-from snrise.data import Emoji, ImageFolder, Source
+from snrise.data import Emoji, ImageFolder, Shards, Source
 from snrise.data.folder import suffixes
 
 FORMATS = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
@@ -27,9 +28,14 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-@pytest.fixture(params=["emoji", "folder", "unlabelled"])
+@pytest.fixture(params=["emoji", "folder", "unlabelled", "shards"])
 def source(request, pets):
     match request.param:
+        case "shards":
+            with tarfile.open(pets / "pets.tar", "w") as shard:
+                for name in ("dog/b.png", "cat/z.jpg"):
+                    shard.add(pets / name, name)
+            return Shards(pets / "pets.tar")
         case "emoji":
             return Emoji("subclass", only=("flags",))
         case "folder":

@@ -305,3 +305,13 @@ def test_a_config_is_read_from_plain_data():
             document = plain(config)
             assert document["kind"] == name
             assert construct(NetworkConfig, document, "config.network") == config
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_bf16_autocast_is_close_and_silent(config):
+    """Warnings are errors here."""
+    model, (z, logsnr) = network(config), inputs()
+    exact = model(z, logsnr)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(z, logsnr).float()
+    assert (rough - exact).square().mean() < 0.01 * exact.square().mean()

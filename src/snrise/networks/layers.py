@@ -33,6 +33,13 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
+class RmsNorm(nn.RMSNorm):
+    """RMS norm over the last axis, in the precision of its input: autocast knows no rule for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class ConvBlock(nn.Module):
     """GN–swish–conv3, GN·(1+scale)+shift–swish–dropout–conv3 (zero), added to the input: [b c h w] -> the same.
 

@@ -11,7 +11,7 @@ from snrise._typing import Images, Labels, LogSnr
 from snrise.networks.attention import Attention, CrossAttention
 from snrise.networks.base import NetworkConfig, StageShape, check_context, check_size
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.layers import from_tokens, to_tokens, zero
+from snrise.networks.layers import RmsNorm, from_tokens, to_tokens, zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Block(nn.Module):
         super().__init__()
         hidden = int(width * 4 * 2 / 3)
         self.modulation = zero(nn.Linear(width, 6 * width))
-        self.norm1, self.norm2 = nn.RMSNorm(width, 1e-6), nn.RMSNorm(width, 1e-6)
+        self.norm1, self.norm2 = RmsNorm(width, 1e-6), RmsNorm(width, 1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.attention = Attention(width, head)
         self.enter, self.leave = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
@@ -104,7 +104,7 @@ class ViT(nn.Module):
         across = () if config.context is None else range(config.depth)
         self.across = nn.ModuleList(CrossAttention(width, config.context or 1, config.head) for _ in across)
         self.modulation = zero(nn.Linear(width, 2 * width))
-        self.norm = nn.RMSNorm(width, 1e-6)
+        self.norm = RmsNorm(width, 1e-6)
         self.leave = zero(nn.Linear(width, numbers))
 
     def forward(
