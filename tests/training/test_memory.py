@@ -27,15 +27,21 @@ print(mallinfo2().ford)
 """
 
 
+def held(keep):
+    """Bytes that a process of its own keeps."""
+    command = [sys.executable, "-c", CODE.format(keep=keep)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's")
 def test_freed_memory_stays_with_the_process():
-    """Of 160 MB that were used and freed."""
-    held = {}
-    for keep in (False, True):
-        command = [sys.executable, "-c", CODE.format(keep=keep)]
-        held[keep] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert held[True] > 150e6
-    assert held[False] < 50e6
+    """Of 160 MB that were used and freed.
+
+    Without being asked to, a process keeps them only where something else happens to lie above them in the heap: about
+    one process in ten, so that several are tried.
+    """
+    assert held(keep=True) > 150e6
+    assert any(held(keep=False) < 50e6 for _ in range(6))
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
