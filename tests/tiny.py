@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import re
@@ -146,3 +147,14 @@ def train_apart(arguments):
     sys.argv = ["snrise", "train", *map(str, arguments)]
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         cli.main()
+
+
+def objects(path):
+    """The JSON objects of a file, one a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def comparable(path):
+    """The lines of a log without what no two runs share."""
+    timed = ("images_per_second", "data_share", "memory_gib")
+    return [{k: v for k, v in line.items() if k not in timed} for line in objects(path)]

@@ -20,7 +20,6 @@ from snrise.process import Target
 from snrise.samplers import Sampler, uniform_time
 from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
-    BrokenCheckpoint,
     Ema,
     Generation,
     LearningRate,
@@ -31,6 +30,7 @@ from snrise.training import (
     checkpoints,
     load_network,
     muon,
+    newest_whole,
     read_header,
 )
 
@@ -59,8 +59,7 @@ def source(config: DataConfig) -> Source:
         return Emoji(config.classes, only=config.only)
     if config.only:
         raise invalid("config.data.only", list(config.only), "a list for emoji alone", "leave it out")
-    if config.path is None:
-        raise SnriseError("config.data.path: missing; say where the images are: --data DIR")
+    assert config.path is not None, "a config of another source has a path"
     match config.source:
         case SourceKind.SHARDS:
             return Shards(config.path, config.classes)
@@ -175,16 +174,13 @@ def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None 
     files = [path] if path.is_file() else checkpoints(path / "checkpoints")
     if not files:
         raise invalid(str(path), "no checkpoint", "a run's folder or a checkpoint file", "train one: snrise train")
-    broken: list[str] = []
-    for file in reversed(files):
-        try:
-            return _open(file, ema, device, tuple(broken))
-        except BrokenCheckpoint as error:
-            broken.append(str(error))
-    raise SnriseError("; ".join(broken))
+    trained, broken = newest_whole(files, lambda file: _open(file, ema, device))
+    if trained is None:
+        raise SnriseError("; ".join(broken))
+    return replace(trained, broken=tuple(broken))
 
 
-def _open(file: Path, ema: bool, device: torch.device | str | None, broken: tuple[str, ...]) -> Trained:
+def _open(file: Path, ema: bool, device: torch.device | str | None) -> Trained:
     header = read_header(file)
     config = parse(documents.document_of(header.config, str(file)))
     names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
@@ -192,5 +188,5 @@ def _open(file: Path, ema: bool, device: torch.device | str | None, broken: tupl
     load_network(model, file, ema=ema)
     return Trained(
         config=config, network=model, images_seen=header.images_seen, classes=None if names is None else tuple(names),
-        frequencies=None if frequencies is None else tuple(frequencies), broken=broken,
+        frequencies=None if frequencies is None else tuple(frequencies),
     )

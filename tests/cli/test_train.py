@@ -1,6 +1,5 @@
 """`snrise train`: a run's folder, going on, and each of its errors."""
 
-import json
 import os
 import re
 import signal
@@ -21,7 +20,7 @@ from snrise import cli
 from snrise.config import parse
 from snrise.runs import Run
 from snrise.training import latest, read_header
-from tiny import DOCUMENT, config, fails, size_of
+from tiny import DOCUMENT, config, fails, objects, size_of
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,7 @@ def equal(a, b):
 
 
 def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return objects(folder / "log.jsonl")
 
 
 def test_a_dry_run_prints_whole_settings_and_trains_nothing(tmp_path):

@@ -1,7 +1,5 @@
 """A run in its folder: what it writes, and what it does when things break."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from snrise._errors import SnriseError
 from snrise.data import Batch
 from snrise.runs import Run, summarize
 from snrise.training import checkpoints, latest
-from tiny import config
+from tiny import comparable, config, objects
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +49,6 @@ def faulty(folder, *overrides, at=(16,), tell=lambda line: None):
     run = opened(folder, "log.every=8", "log.checkpoint=8", "log.keep=9", *overrides, tell=tell)
     run.dataset = Spoilt(run.dataset, *at)
     return run
-
-
-def objects(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_dropped_step_is_told_with_its_files_and_the_run_goes_on(tmp_path):
@@ -149,12 +143,6 @@ def test_logs_hold_the_size_of_steps_and_the_loss_by_level(tmp_path):
     assert line["update_ratio"] == pytest.approx(float((after - before).norm() / before.norm()), rel=1e-4)
     assert len(line["loss_by_logsnr"]) == 10
     assert (line["faults"], line["skipped"]) == (0, 0)
-
-
-def comparable(path):
-    """Log lines without what no two runs share."""
-    timed = ("images_per_second", "data_share", "memory_gib")
-    return [{k: v for k, v in line.items() if k not in timed} for line in objects(path)]
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 5])

@@ -9,6 +9,7 @@ from snrise.levels import Levels
 from snrise.schedules import Cosine, UniformLogSnr
 from snrise.training import Report
 from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, loss_name
+from tiny import objects
 
 UNIFORM = Levels(schedule=UniformLogSnr(logsnr_min=-10.0, logsnr_max=10.0))
 
@@ -25,10 +26,6 @@ def report(step, loss=1.0, **other):
 def read(meter, last):
     """The values, without those that no one can foresee."""
     return {name: v for name, v in meter.read(last).items() if name != "memory_gib"}
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_meter_means_over_the_interval_and_begins_anew():
@@ -96,7 +93,7 @@ def test_json_lines_forget_what_came_after_the_point_of_resuming(tmp_path, resum
     for seen in (8, 16, 24):
         writer.write({"images_seen": seen, "loss": 1 / seen})
     JsonLines(path, resumed_at).write({"images_seen": resumed_at + 8})
-    assert [line["images_seen"] for line in lines(path)] == [*kept, resumed_at + 8]
+    assert [line["images_seen"] for line in objects(path)] == [*kept, resumed_at + 8]
 
 
 @pytest.mark.parametrize("torn", ['{"images_seen": 16, "lo', '{"loss": 3}', "[]", "nonsense", "3"])
@@ -104,7 +101,7 @@ def test_json_lines_forget_a_torn_line(tmp_path, torn):
     path = tmp_path / "log.jsonl"
     path.write_text('{"images_seen": 8}\n' + torn)
     JsonLines(path, 1000).write({"images_seen": 16})
-    assert lines(path) == [{"images_seen": 8}, {"images_seen": 16}]
+    assert objects(path) == [{"images_seen": 8}, {"images_seen": 16}]
 
 
 def test_json_lines_begin_with_an_empty_file(tmp_path):

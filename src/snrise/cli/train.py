@@ -19,6 +19,7 @@ from snrise.data import Dataset
 from snrise.diagnostics import diagnose
 from snrise.runs import Run, notes
 from snrise.training import Report, TrainState
+from snrise.training.logs import crosses
 from snrise.training.memory import keep_freed_memory
 
 __all__ = ["train"]
@@ -134,7 +135,7 @@ def _progress(console: Console, state: TrainState, config: RunConfig) -> Iterato
             speed = progress.tasks[0].speed
             rate = "" if speed is None else f"{speed:.0f} images/s"
             progress.update(task, rate=rate)
-            if not console.is_terminal and report.images_seen // every > (report.images_seen - report.batch) // every:
+            if not console.is_terminal and crosses(report.images_seen - report.batch, report.images_seen, every):
                 console.print(f"{report.images_seen:,} of {total:,} images, loss {report.loss:.4f}, {rate}")
 
         yield advance

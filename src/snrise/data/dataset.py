@@ -5,12 +5,10 @@ fight for the cores with those of the training step (measured on two busy cores:
 of 10).
 """
 
-import itertools
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +23,13 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, require
 from snrise._typing import Images, Labels, StrEnum
-from snrise.data.order import flips, order
+from snrise.data.order import order
 from snrise.data.pixels import to_float
 from snrise.data.preprocess import Preprocess
 from snrise.data.reading import read_image
 from snrise.data.sources import Source
 from snrise.data.store import Cache, InMemory, Nowhere, OnDisk, Store, cache_home
+from snrise.data.streaming import Read, Reader, ahead, from_processes
 
 #: Of the free space on disk, pixels take at most this share.
 DISK_SHARE = 0.5
@@ -128,13 +127,18 @@ class Dataset:
         return self.cache_folder or cache_home()
 
     @cached_property
+    def fingerprint(self) -> str:
+        """That of the source, as it was when first asked for: it looks at every file."""
+        return self.source.fingerprint()
+
+    @cached_property
     def store(self) -> Store:
         """The kept pixels."""
         match self.cached:
             case Cache.MEMORY:
                 return InMemory(len(self), self.preprocess.size)
             case Cache.DISK:
-                fingerprint = f"{self.source.fingerprint()} pillow {pillow_version}"
+                fingerprint = f"{self.fingerprint} pillow {pillow_version}"
                 identity = f"{self.source!r} {self.preprocess!r}"
                 return OnDisk(self._home, identity, fingerprint, len(self), self.preprocess.size)
             case _:
@@ -164,7 +168,7 @@ class Dataset:
         """
         for index in indices:
             require(0 <= index < len(self), "Dataset.images", index, f"an index from 0 to {len(self) - 1}")
-        return torch.from_numpy(self._fetch(indices)[0])
+        return torch.from_numpy(self.fetch(indices)[0])
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches of `batch` images, starting after `position` images.
@@ -177,21 +181,25 @@ class Dataset:
         """
         require(batch >= 1, "Dataset.batches.batch", batch, "at least 1 image")
         order(seed, position, 0, len(self))
-        read = _Reader(self, batch, seed)
+        read = Reader(self, batch, seed)
         apart = self.cached is Cache.NONE and self._workers > 0
-        return self._finished(_from_processes(read, position, self._workers) if apart else _ahead(read, position))
+        return self._finished(from_processes(read, position, self._workers) if apart else ahead(read, position))
 
     @property
     def _workers(self) -> int:
         return min(8, os.cpu_count() or 1) if self.workers is None else self.workers
 
-    def _finished(self, read: Iterator["_Read"]) -> Iterator[Batch]:
+    def _finished(self, read: Iterator[Read]) -> Iterator[Batch]:
         for position, pixels, indices, skipped in read:
             self.skipped.update(skipped)
             labels = None if self.labels is None else self.labels[indices]
             yield Batch(images=to_float(pixels), labels=labels, indices=indices, position=position)
 
-    def _fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
+    def kept(self, indices: Sequence[int]) -> bool:
+        """Whether all of some images, or those that take their places, are kept: whether nothing is to be decoded."""
+        return all(self.store.has(self._instead(index)) for index in indices)
+
+    def fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
         """Pixels [k 3 H W], and the images that they are: those asked for, unless some are skipped."""
         actual, fresh = [self._instead(i) for i in indices], {}
         while missing := [i for i in dict.fromkeys(actual) if i not in fresh and not self.store.has(i)]:
@@ -231,88 +239,6 @@ class Dataset:
             return [pixels(index) for index in indices]
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
             return list(pool.map(pixels, indices))
-
-
-class _Read(NamedTuple):
-    """A batch as it is read: pixels [b 3 H W], which images they are, and those skipped so far with the reasons."""
-
-    position: int
-    pixels: Tensor
-    indices: list[int]
-    skipped: dict[int, str]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Position -> the batch there, mirrored where its coins say so. Also what a worker process is given."""
-
-    dataset: Dataset
-    batch: int
-    seed: int
-
-    def __getitem__(self, position: int) -> _Read:
-        pixels, indices = self.dataset._fetch(order(self.seed, position, self.batch, len(self.dataset)))
-        if self.dataset.flip:
-            mirrored = flips(self.seed, position, self.batch).numpy()
-            pixels[mirrored] = pixels[mirrored, ..., ::-1]
-        return _Read(position, torch.from_numpy(pixels), indices, dict(self.dataset.skipped))
-
-    def __call__(self, position: int) -> "_Read | str":
-        """The batch or, as an exception loses its words between processes, what is wrong with it."""
-        try:
-            return self[position]
-        except SnriseError as error:
-            return str(error)
-
-    def ready(self, position: int) -> bool:
-        """Whether nothing of a batch is to be decoded."""
-        indices = order(self.seed, position, self.batch, len(self.dataset))
-        return all(map(self.dataset.store.has, map(self.dataset._instead, indices)))
-
-
-def _ahead(read: _Reader, position: int) -> Iterator[_Read]:
-    """Batches, those that need decoding one ahead in a thread; what is kept already costs less than a thread does."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming: Future[_Read] | None = None
-        while True:
-            got = read[position] if coming is None else coming.result()
-            position += read.batch
-            coming = None if read.ready(position) else pool.submit(read.__getitem__, position)
-            yield got
-
-
-def _from_processes(read: _Reader, position: int, workers: int) -> Iterator[_Read]:
-    """Batches from processes that each decode a whole one, in order, two ahead of need."""
-    loader: Any = torch.utils.data.DataLoader(
-        _Called(read), sampler=itertools.count(position, read.batch), batch_size=None,  # type: ignore[arg-type]
-        num_workers=workers, worker_init_fn=_worker, prefetch_factor=2, collate_fn=_as_it_is,
-    )
-    try:
-        for got in loader:
-            if isinstance(got, str):
-                raise SnriseError(got)
-            yield got
-    except RuntimeError as error:  # a worker that was killed, for want of memory as a rule
-        raise SnriseError(f"data.workers: {str(error).splitlines()[0]}; lower data.workers, or use 0") from error
-
-
-@dataclass(frozen=True)
-class _Called:
-    """What a loader of PyTorch indexes."""
-
-    read: _Reader
-
-    def __getitem__(self, position: int) -> _Read | str:
-        return self.read(position)
-
-
-def _as_it_is(got: Any) -> Any:
-    return got
-
-
-def _worker(number: int) -> None:
-    """A worker leaves Ctrl-C to the run, which saves first and then lets its workers go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _existing(folder: Path) -> Path:

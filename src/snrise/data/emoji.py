@@ -10,7 +10,7 @@ from importlib import resources
 from PIL import Image
 
 from snrise._errors import unknown
-from snrise.data.sources import digest, index_classes, open_image
+from snrise.data.sources import digest, fill, index_classes, open_image
 
 _TAR = "builtin/fluent-emoji-3d.tar"
 
@@ -74,8 +74,7 @@ class Emoji:
         for name in only:
             if name not in _categories():
                 raise unknown("Emoji.only", name, _categories(), "class of emoji")
-        object.__setattr__(self, "by", classes)
-        object.__setattr__(self, "only", tuple(only))
+        fill(self, by=classes, only=tuple(only))
 
     def __repr__(self) -> str:
         return f"Emoji(classes={self.by!r}, only={self.only!r})"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from snrise._errors import SnriseError, invalid
 from snrise.data.labels import from_csv, from_folders
-from snrise.data.sources import digest, index_classes, open_image
+from snrise.data.sources import digest, fill, index_classes, open_image
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
@@ -63,12 +63,10 @@ class ImageFolder:
                 labelled = index_classes(from_folders(folder, files))
             case _:
                 labelled = index_classes(from_csv(folder, files, Path(classes)))
-        object.__setattr__(self, "path", folder)
-        object.__setattr__(self, "by", classes)
-        object.__setattr__(self, "files", files)
-        object.__setattr__(self, "ignored", ignored)
-        object.__setattr__(self, "labels", labelled[0] if labelled else None)
-        object.__setattr__(self, "classes", labelled[1] if labelled else None)
+        fill(
+            self, path=folder, by=classes, files=files, ignored=ignored,
+            labels=labelled and labelled[0], classes=labelled and labelled[1],
+        )
 
     def __repr__(self) -> str:
         return f"ImageFolder({str(self.path)!r}, classes={self.by if self.by is None else str(self.by)!r})"

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from snrise._errors import SnriseError, unknown
-from snrise.data.sources import digest, index_classes, open_image
+from snrise.data.sources import digest, fill, index_classes, open_image
 
 __all__ = ["Hub"]
 
@@ -40,11 +40,10 @@ class Hub:
                 raise unknown(f"Hub({str(path)!r})", name, rows.column_names, "column")
         labelled = None if classes is None else _labels(rows, classes)
         rows = _undecoded(rows, column)
-        for name, value in (
-            ("path", str(path)), ("split", split), ("column", column), ("by", classes), ("rows", rows),
-            ("labels", labelled and labelled[0]), ("classes", labelled and labelled[1]),
-        ):
-            object.__setattr__(self, name, value)
+        fill(
+            self, path=str(path), split=split, column=column, by=classes, rows=rows,
+            labels=labelled and labelled[0], classes=labelled and labelled[1],
+        )
 
     def __repr__(self) -> str:
         return f"Hub({self.path!r}, classes={self.by!r}, split={self.split!r}, column={self.column!r})"
@@ -80,7 +79,7 @@ def _load(path: str, split: str) -> Any:
         found = datasets.load_from_disk(path) if saved else datasets.load_dataset(path)
     except Exception as error:  # it raises whatever its many readers do
         raise SnriseError(f"data.path: datasets cannot load {path!r}: {' '.join(str(error).split())}") from error
-    if not hasattr(found, "column_names") or isinstance(found, dict):
+    if isinstance(found, dict):
         if split not in found:
             raise unknown("data.split", split, found, "split")
         return found[split]
@@ -102,4 +101,3 @@ def _labels(rows: Any, column: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
     if names is not None:
         return tuple(values), tuple(names)
     return index_classes([str(value) for value in values])
-

@@ -12,7 +12,7 @@ from snrise.data.sources import Source
 def read_image(source: Source, index: int, preprocess: Preprocess) -> UInt8[Tensor, "3 h w"]:
     """The pixels of one image, uint8 [3 H W].
 
-    The only place where files are decoded: a policy for unreadable ones (skip, replace) would wrap this function.
+    The only place where files are decoded; what follows for one that cannot be is the affair of `Dataset.unreadable`.
 
     Raises:
         SnriseError: naming the file and the cause, if it is missing, empty, truncated, no image, or refused by

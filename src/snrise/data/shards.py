@@ -11,7 +11,7 @@ from PIL import Image
 
 from snrise._errors import SnriseError, invalid
 from snrise.data.folder import suffixes
-from snrise.data.sources import digest, index_classes, open_image
+from snrise.data.sources import digest, fill, index_classes, open_image
 
 __all__ = ["Shards"]
 
@@ -77,11 +77,10 @@ class Shards:
             allowed = f"members ending in {' '.join(sorted(suffixes()))}"
             raise invalid("Shards.path", str(path), allowed, f"no image in {len(shards)} shards")
         labelled = None if classes is None else index_classes(names)
-        for name, value in (
-            ("path", str(path)), ("by", classes), ("shards", shards), ("images", tuple(images)),
-            ("labels", labelled and labelled[0]), ("classes", labelled and labelled[1]),
-        ):
-            object.__setattr__(self, name, value)
+        fill(
+            self, path=str(path), by=classes, shards=shards, images=tuple(images),
+            labels=labelled and labelled[0], classes=labelled and labelled[1],
+        )
 
     def __repr__(self) -> str:
         return f"Shards({self.path!r}, classes={self.by!r})"

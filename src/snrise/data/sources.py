@@ -58,6 +58,12 @@ def open_image(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = guard
 
 
+def fill(frozen: object, **values: object) -> None:
+    """Set the fields of a frozen dataclass that has a constructor of its own."""
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
 def index_classes(names: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """A class name per image -> (a class index per image, the class names in alphabetical order).
 

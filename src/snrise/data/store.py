@@ -57,8 +57,8 @@ class Nowhere:
         """Forget it."""
 
     def gather(self, indices: list[int]) -> Pixels:
-        """Never asked, as nothing is kept."""
-        raise NotImplementedError
+        """Nothing can be, as nothing is kept."""
+        raise LookupError(f"images {indices} are not kept")
 
 
 class InMemory:

@@ -66,7 +66,9 @@ def cost(network: nn.Module, image: Size) -> Cost:
     >>> found.parameters == sum(p.numel() for p in network.parameters()), found.macs
     (True, 61702144)
     """
-    abstract = copy.deepcopy(network).to("meta")
+    weightless: dict[int, Any] = {id(b): b.to("meta") for b in network.buffers()}
+    weightless |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in network.parameters()}
+    abstract = copy.deepcopy(network, weightless)
     channels = getattr(getattr(network, "config", None), "image_channels", 3)
     classes = getattr(network, "classes", None)
     counter = FlopCounterMode(display=False)

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from snrise._errors import require, unknown
 from snrise._typing import StrEnum
 from snrise.networks.attention import CrossAttention
-from snrise.networks.base import NetworkConfig, StageShape
+from snrise.networks.base import StageShape
 from snrise.networks.layers import ConvBlock, TransformerBlock, from_tokens, to_tokens
-from snrise.networks.stems import Stem, check_factor
 
 
 class Kind(StrEnum):
@@ -57,42 +56,6 @@ class Level:
         """The level as a stage, with its own or other blocks."""
         kind = "attention" if self.attends and self.kind is Kind.CONV else self.kind.value
         return StageShape(factor, self.channels, self.blocks if blocks is None else blocks, kind)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeveledConfig(NetworkConfig):
-    """What networks of levels share.
-
-    `levels` from the highest resolution to the lowest; `stem` is the factor that the first layer down-samples by;
-    `embedding` is the width of the condition (λ and class), `context` that of context vectors, for a network that
-    attends to some.
-    """
-
-    levels: tuple[Level, ...]
-    stem: int = 1
-    stem_kind: Stem = Stem.CONV
-    embedding: int = 256
-    context: int | None = None
-    image_channels: int = 3
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        name = type(self).__name__
-        require(len(self.levels) >= 1, f"{name}.levels", self.levels, "one level or more")
-        for setting in ("embedding", "image_channels", "context"):
-            value = getattr(self, setting)
-            require(value is None or value >= 1, f"{name}.{setting}", value, "a whole number above 0")
-        check_factor(self.stem, self.stem_kind, f"{name}.stem")
-
-    @property
-    def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
-        return int(self.stem * 2 ** (len(self.levels) - 1))
-
-    @property
-    def factors(self) -> list[int]:
-        """What an image's side is divided by at each level."""
-        return [self.stem * 2**i for i in range(len(self.levels))]
 
 
 def widened(level: Level, blocks: int) -> Level:

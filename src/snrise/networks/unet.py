@@ -4,15 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from snrise._errors import require
-from snrise._typing import Images, Labels, LogSnr
-from snrise.networks.base import StageShape, check_context, check_size
-from snrise.networks.embeddings import Conditioning
+from snrise.networks.base import StageShape
 from snrise.networks.layers import Down, Up, group_norm
-from snrise.networks.levels import Kind, LeveledConfig, Stage, widened
-from snrise.networks.stems import stem
+from snrise.networks.leveled import LeveledConfig, LeveledNetwork
+from snrise.networks.levels import Kind, Stage, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +41,12 @@ class UNetConfig(LeveledConfig):
         return UNet(self, classes)
 
 
-class UNet(nn.Module):
-    """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w].
-
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
-    as zero output.
-    """
+class UNet(LeveledNetwork):
+    """The network of a `UNetConfig`."""
 
     def __init__(self, config: UNetConfig, classes: int | None = None) -> None:
-        super().__init__()
-        self.config, self.classes = config, classes
+        super().__init__(config, classes)
         levels, context = config.levels, config.context
-        self.conditioning = Conditioning(config.embedding, classes)
-        self.stem = stem(config.image_channels, levels[0].channels, config.stem, config.stem_kind)
         widths = [levels[0].channels]
         self.down_stages, self.downs = nn.ModuleList(), nn.ModuleList()
         for i, level in enumerate(levels):
@@ -75,13 +65,7 @@ class UNet(nn.Module):
         self.norm = group_norm(levels[0].channels)
         self.to(memory_format=torch.channels_last)
 
-    def forward(
-        self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
-    ) -> Images:
-        check_size(z, self.config.divisor, self.config.image_channels)
-        check_context(context, self.config.context)
-        emb = self.conditioning(logsnr, labels)
-        h = self.stem.down(z.contiguous(memory_format=torch.channels_last))
+    def trunk(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
         skips = [h]
         for i, stage in enumerate(self.down_stages):
             if i:
@@ -98,5 +82,4 @@ class UNet(nn.Module):
                 h = step(torch.cat([h, skips.pop()], dim=1), emb)
             if i < len(self.ups):
                 h = self.ups[i](h)
-        out: Tensor = self.stem.up(F.silu(self.norm(h)))
-        return out
+        return h

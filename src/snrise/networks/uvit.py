@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from snrise._typing import Images, Labels, LogSnr, StrEnum
-from snrise.networks.base import StageShape, check_context, check_size
-from snrise.networks.embeddings import Conditioning
+from snrise._typing import StrEnum
+from snrise.networks.base import StageShape
 from snrise.networks.layers import Down, Up, group_norm
-from snrise.networks.levels import LeveledConfig, Stage
-from snrise.networks.stems import stem
+from snrise.networks.leveled import LeveledConfig, LeveledNetwork
+from snrise.networks.levels import Stage
 
 
 class Skip(StrEnum):
@@ -45,40 +43,27 @@ class UViTConfig(LeveledConfig):
         return UViT(self, classes)
 
 
-class UViT(nn.Module):
-    """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w].
-
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
-    as zero output.
-    """
+class UViT(LeveledNetwork):
+    """The network of a `UViTConfig`."""
 
     def __init__(self, config: UViTConfig, classes: int | None = None) -> None:
-        super().__init__()
-        self.config, self.classes = config, classes
+        super().__init__(config, classes)
         levels, width, context = config.levels, config.embedding, config.context
-        self.conditioning = Conditioning(width, classes)
-        self.stem = stem(config.image_channels, levels[0].channels, config.stem, config.stem_kind)
         pairs = list(itertools.pairwise(levels))
         self.down_stages = nn.ModuleList(Stage(level, width, context) for level in levels[:-1])
         self.downs = nn.ModuleList(Down(a.channels, b.channels) for a, b in pairs)
         self.middle = Stage(levels[-1], width, context)
         self.ups = nn.ModuleList(Up(b.channels, a.channels) for a, b in pairs)
-        concat = config.skip is Skip.CONCAT
+        self.residual = config.skip is Skip.RESIDUAL
         self.merges = nn.ModuleList(
-            nn.Conv2d(2 * level.channels, level.channels, 1) if concat else nn.Identity() for level in levels[:-1]
+            nn.Identity() if self.residual else nn.Conv2d(2 * level.channels, level.channels, 1)
+            for level in levels[:-1]
         )
         self.up_stages = nn.ModuleList(Stage(level, width, context) for level in levels[:-1])
         self.norm = group_norm(levels[0].channels)
         self.to(memory_format=torch.channels_last)
 
-    def forward(
-        self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
-    ) -> Images:
-        check_size(z, self.config.divisor, self.config.image_channels)
-        check_context(context, self.config.context)
-        emb = self.conditioning(logsnr, labels)
-        h = self.stem.down(z.contiguous(memory_format=torch.channels_last))
-        residual = self.config.skip is Skip.RESIDUAL
+    def trunk(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
         skips = []
         for stage, down in zip(self.down_stages, self.downs, strict=True):
             high = stage(h, emb, context)
@@ -87,7 +72,6 @@ class UViT(nn.Module):
         h = self.middle(h, emb, context)
         for up, merge, stage in reversed(list(zip(self.ups, self.merges, self.up_stages, strict=True))):
             high, low = skips.pop()
-            h = up(h - low) + high if residual else merge(torch.cat([up(h), high], dim=1))
+            h = up(h - low) + high if self.residual else merge(torch.cat([up(h), high], dim=1))
             h = stage(h, emb, context)
-        out: Tensor = self.stem.up(F.silu(self.norm(h)))
-        return out
+        return h

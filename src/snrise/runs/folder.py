@@ -8,7 +8,7 @@ from snrise import documents
 from snrise._errors import SnriseError
 from snrise.config import RunConfig
 from snrise.construct import plain
-from snrise.training import BrokenCheckpoint, checkpoints, read_header
+from snrise.training import checkpoints, newest_whole, read_header
 
 __all__ = ["MAY_CHANGE", "RunFolder", "settle"]
 
@@ -88,9 +88,7 @@ def _may_change(key: str) -> bool:
 
 
 def _settings(folder: RunFolder) -> dict[str, Any] | None:
-    for file in reversed(checkpoints(folder.checkpoints)):
-        try:
-            return documents.document_of(read_header(file).config, str(file))
-        except BrokenCheckpoint:
-            continue
+    newest, _ = newest_whole(checkpoints(folder.checkpoints), read_header)
+    if newest is not None:
+        return documents.document_of(newest.config, str(newest.path))
     return documents.read_document(str(folder.config)) if folder.config.exists() else None

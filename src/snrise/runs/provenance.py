@@ -27,7 +27,7 @@ def made_with(dataset: Dataset) -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "torch": str(torch.__version__), "python": platform.python_version(),
         **{name: commit for name, commit in commits.items() if commit},
-        "data": dataset.source.fingerprint(), "images": str(len(dataset)),
+        "data": dataset.fingerprint, "images": str(len(dataset)),
     }
 
 

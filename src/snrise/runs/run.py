@@ -18,9 +18,20 @@ from snrise.data import Dataset
 from snrise.plots import sample_grid
 from snrise.runs.folder import RunFolder, settle
 from snrise.runs.provenance import made_with
-from snrise.training import OnFault, Report, Spikes, TrainState, draw_labels, generate, load_latest, save_state, train
+from snrise.training import (
+    Checkpoint,
+    OnFault,
+    Report,
+    Spikes,
+    TrainState,
+    draw_labels,
+    generate,
+    load_latest,
+    save_state,
+    train,
+)
 from snrise.training.files import held, write_atomically
-from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, Writer
+from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, Writer, crosses
 
 __all__ = ["Run"]
 
@@ -99,11 +110,14 @@ class Run:
             self.tell(f"passed over a broken checkpoint: {told}")
         if checkpoint is None:
             return
-        extra = checkpoint.extra
-        self._check_data(extra)
-        self.meter.load(extra["meter"])
-        self.spikes = Spikes(**extra["spikes"])
+        self._check_data(checkpoint.extra)
+        self._recall(checkpoint)
         self.tell(f"going on from {self.state.images_seen:,} images ({checkpoint.path})")
+
+    def _recall(self, checkpoint: Checkpoint) -> None:
+        """Go on with the means and the usual loss of a checkpoint."""
+        self.meter.load(checkpoint.extra["meter"])
+        self.spikes = Spikes(**checkpoint.extra["spikes"])
 
     def _check_data(self, extra: dict[str, Any]) -> None:
         """Raise if the data are not those of the run so far; tell if they may not be."""
@@ -159,12 +173,12 @@ class Run:
     @staticmethod
     def _due(report: Report, every: int) -> bool:
         """Whether this step crossed a multiple of `every` images."""
-        return report.images_seen // every > (report.images_seen - report.batch) // every
+        return crosses(report.images_seen - report.batch, report.images_seen, every)
 
     def _remember(self, seen: int) -> None:
         """Keep the weights as they are before a step that will be logged, to measure how far it moves them."""
         end = seen + self.config.training.batch
-        logged = end >= self.config.training.images or end // self.config.log.every > seen // self.config.log.every
+        logged = end >= self.config.training.images or crosses(seen, end, self.config.log.every)
         weights = self.state.network.parameters()
         self._before = [p.detach().clone() for p in weights] if logged else None
 
@@ -222,8 +236,7 @@ class Run:
         if checkpoint is None:
             raise SnriseError(f"{self.folder.checkpoints}: no checkpoint to roll back to; use training.on_fault=skip")
         self.state.position, self.state.faults = position, faults
-        self.meter.load(checkpoint.extra["meter"])
-        self.spikes = Spikes(**checkpoint.extra["spikes"])
+        self._recall(checkpoint)
         self._open_logs()
         self._remember(self.state.images_seen)
 

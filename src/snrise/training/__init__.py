@@ -8,6 +8,7 @@ from snrise.training.checkpoint import (
     load_latest,
     load_network,
     load_state,
+    newest_whole,
     read_header,
     save_state,
 )
@@ -22,5 +23,5 @@ from snrise.training.state import TrainState
 __all__ = [
     "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Precision",
     "Recipe", "Report", "Spikes", "TrainState", "adamw", "autocast", "checkpoints", "draw_labels", "generate", "latest",
-    "load_latest", "load_network", "load_state", "muon", "read_header", "save_state", "train",
+    "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state", "train",
 ]

@@ -6,7 +6,7 @@ YAML, so that a checkpoint alone is enough to sample from, and a checksum of eac
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
@@ -22,7 +22,7 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "FORMAT", "BrokenCheckpoint", "Checkpoint", "checkpoints", "latest", "load_latest", "load_network", "load_state",
-    "read_header", "save_state",
+    "newest_whole", "read_header", "save_state",
 ]
 
 T = TypeVar("T")
@@ -94,8 +94,8 @@ def _superseded(files: Sequence[Path], keep: int, keep_every: int | None) -> lis
     return [file for file in files[:-keep] if file not in firsts.values()]
 
 
-def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name: t for name, t in tensors.items() if name.startswith(prefix)}
+def _named(values: dict[str, T], prefix: str) -> dict[str, T]:
+    return {name: v for name, v in values.items() if name.startswith(prefix)}
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:
@@ -122,21 +122,27 @@ def latest(folder: Path) -> Path | None:
     return next(reversed(checkpoints(folder)), None)
 
 
+def newest_whole(files: Sequence[Path], read: Callable[[Path], T]) -> tuple[T | None, list[str]]:
+    """What `read` gives of the last file that is whole (None: of none), and what is wrong with those after it."""
+    broken: list[str] = []
+    for path in reversed(files):
+        try:
+            return read(path), broken
+        except BrokenCheckpoint as error:
+            broken.append(str(error))
+    return None, broken
+
+
 def load_latest(state: TrainState, folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Put the newest whole checkpoint into a state; it (None: there is none), and what is wrong with newer ones.
 
     Raises:
         SnriseError: if there are checkpoints, and none of them is whole; or if one is of another config or version.
     """
-    broken: list[str] = []
-    for path in reversed(checkpoints(folder)):
-        try:
-            return load_state(state, path), broken
-        except BrokenCheckpoint as error:
-            broken.append(str(error))
-    if broken:
+    found, broken = newest_whole(checkpoints(folder), lambda path: load_state(state, path))
+    if found is None and broken:
         raise SnriseError(f"{folder}: no whole checkpoint: {'; '.join(broken)}; remove them to start anew")
-    return None, []
+    return found, broken
 
 
 class BrokenCheckpoint(SnriseError):
@@ -213,7 +219,7 @@ def _checkpoint(path: Path, header: dict[str, Any]) -> Checkpoint:
 
 
 def _part(values: dict[str, T], prefix: str) -> dict[str, T]:
-    return {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): v for name, v in _named(values, prefix).items()}
 
 
 def _load_module(module: nn.Module, tensors: dict[str, Tensor], prefix: str, path: Path) -> None:

@@ -15,12 +15,21 @@ from snrise.levels import Levels
 from snrise.training.files import write_atomically
 from snrise.training.loop import Report
 
-__all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "loss_name", "memory_gib"]
+__all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "crosses", "loss_name", "memory_gib"]
 
 BINS = 10
 #: Images in a bin after which half of its mean is new.
 HALF_LIFE = 256
 MEANS = ("loss", "eps_loss", "grad_norm", "seconds", "data_seconds")
+
+
+def crosses(before: int, after: int, every: int) -> bool:
+    """Whether a step from one count of images to another reaches or passes a multiple of `every`.
+
+    >>> [crosses(before, before + 8, every=20) for before in (0, 8, 16, 24, 32)]
+    [False, False, True, False, True]
+    """
+    return after // every > before // every
 
 
 class Meter:

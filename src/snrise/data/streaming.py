@@ -1,0 +1,120 @@
+"""Batches of pixels one after the other: from what is kept, one ahead in a thread, or from processes."""
+
+import itertools
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snrise._errors import SnriseError
+from snrise.data.order import flips, order
+
+__all__ = ["Fetching", "Read", "Reader", "ahead", "from_processes"]
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """Where batches are read from: a data set."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether batches mirror half of the images."""
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Why images were skipped, by index."""
+
+    def __len__(self) -> int: ...
+
+    def kept(self, indices: Sequence[int]) -> bool:
+        """Whether nothing is to be decoded for some images."""
+
+    def fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
+        """Pixels [k 3 H W], and the images that they are."""
+
+
+class Read(NamedTuple):
+    """A batch as it is read: pixels [b 3 H W], which images they are, and those skipped so far with the reasons."""
+
+    position: int
+    pixels: Tensor
+    indices: list[int]
+    skipped: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Position -> the batch there, mirrored where its coins say so."""
+
+    dataset: Fetching
+    batch: int
+    seed: int
+
+    def __call__(self, position: int) -> Read:
+        """The batch at a position."""
+        pixels, indices = self.dataset.fetch(self._order(position))
+        if self.dataset.flip:
+            mirrored = flips(self.seed, position, self.batch).numpy()
+            pixels[mirrored] = pixels[mirrored, ..., ::-1]
+        return Read(position, torch.from_numpy(pixels), indices, dict(self.dataset.skipped))
+
+    def kept(self, position: int) -> bool:
+        """Whether nothing of a batch is to be decoded."""
+        return self.dataset.kept(self._order(position))
+
+    def _order(self, position: int) -> list[int]:
+        return order(self.seed, position, self.batch, len(self.dataset))
+
+
+def ahead(read: Reader, position: int) -> Iterator[Read]:
+    """Batches, those that need decoding one ahead in a thread; what is kept already costs less than a thread does."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming: Future[Read] | None = None
+        while True:
+            got = read(position) if coming is None else coming.result()
+            position += read.batch
+            coming = None if read.kept(position) else pool.submit(read, position)
+            yield got
+
+
+def from_processes(read: Reader, position: int, workers: int) -> Iterator[Read]:
+    """Batches from processes that each decode a whole one, in order, two ahead of need."""
+    loader: Any = torch.utils.data.DataLoader(
+        _Told(read), sampler=itertools.count(position, read.batch), batch_size=None,  # type: ignore[arg-type]
+        num_workers=workers, worker_init_fn=_worker, prefetch_factor=2, collate_fn=_as_it_is,
+    )
+    try:
+        for got in loader:
+            if isinstance(got, str):
+                raise SnriseError(got)
+            yield got
+    except RuntimeError as error:  # a worker that was killed, for want of memory as a rule
+        raise SnriseError(f"data.workers: {str(error).splitlines()[0]}; lower data.workers, or use 0") from error
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a loader of PyTorch indexes: batches or, as an exception loses its words between processes, the words."""
+
+    read: Reader
+
+    def __getitem__(self, position: int) -> Read | str:
+        try:
+            return self.read(position)
+        except SnriseError as error:
+            return str(error)
+
+
+def _as_it_is(got: Any) -> Any:
+    return got
+
+
+def _worker(number: int) -> None:
+    """A worker leaves Ctrl-C to the run, which saves first and then lets its workers go."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

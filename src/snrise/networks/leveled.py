@@ -1,0 +1,81 @@
+"""What networks of levels share: their settings, and how an image and its condition enter and leave."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snrise._errors import require
+from snrise._typing import Images, Labels, LogSnr
+from snrise.networks.base import NetworkConfig, check_context, check_size
+from snrise.networks.embeddings import Conditioning
+from snrise.networks.levels import Level
+from snrise.networks.stems import Stem, check_factor, stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeveledConfig(NetworkConfig):
+    """What networks of levels share.
+
+    `levels` from the highest resolution to the lowest; `stem` is the factor that the first layer down-samples by;
+    `embedding` is the width of the condition (λ and class), `context` that of context vectors, for a network that
+    attends to some.
+    """
+
+    levels: tuple[Level, ...]
+    stem: int = 1
+    stem_kind: Stem = Stem.CONV
+    embedding: int = 256
+    context: int | None = None
+    image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        name = type(self).__name__
+        require(len(self.levels) >= 1, f"{name}.levels", self.levels, "one level or more")
+        for setting in ("embedding", "image_channels", "context"):
+            value = getattr(self, setting)
+            require(value is None or value >= 1, f"{name}.{setting}", value, "a whole number above 0")
+        check_factor(self.stem, self.stem_kind, f"{name}.stem")
+
+    @property
+    def divisor(self) -> int:
+        """What an image's height and width must be multiples of."""
+        return int(self.stem * 2 ** (len(self.levels) - 1))
+
+    @property
+    def factors(self) -> list[int]:
+        """What an image's side is divided by at each level."""
+        return [self.stem * 2**i for i in range(len(self.levels))]
+
+
+class LeveledNetwork(nn.Module):
+    """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w], through a stem and a trunk.
+
+    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
+    as zero output. A subclass makes the trunk, then `norm`, the last layer before the stem.
+    """
+
+    norm: nn.GroupNorm
+
+    def __init__(self, config: LeveledConfig, classes: int | None) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        self.conditioning = Conditioning(config.embedding, classes)
+        self.stem = stem(config.image_channels, config.levels[0].channels, config.stem, config.stem_kind)
+
+    def forward(
+        self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
+    ) -> Images:
+        check_size(z, self.config.divisor, self.config.image_channels)
+        check_context(context, self.config.context)
+        emb = self.conditioning(logsnr, labels)
+        h = self.stem.down(z.contiguous(memory_format=torch.channels_last))
+        out: Tensor = self.stem.up(F.silu(self.norm(self.trunk(h, emb, context))))
+        return out
+
+    @abstractmethod
+    def trunk(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
+        """From the stem's cells to cells of the same shape."""
