@@ -137,11 +137,12 @@ def test_tensorboard_resumed_at_a_point_keeps_that_point(tmp_path):
 
 
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
     writer = WandB(tmp_path, "tiny", "offline", {"seed": 0}, Meter(UNIFORM).centres)
     writer.write(logged(1))
     writer.run.finish()
+    wandb.teardown()  # its service writes the file in its own time; this waits for it, as the end of a process does
     (written,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert loss_name(Meter(UNIFORM).centres[5]).encode() in written.read_bytes()
 
