@@ -11,7 +11,7 @@ from torch import nn
 from snrise import documents
 from snrise._errors import SnriseError, invalid, require, unknown
 from snrise.config import DataConfig, RunConfig, SourceKind, parse
-from snrise.data import Dataset, Emoji, Hub, ImageFolder, Preprocess, Shards, Source
+from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source
 from snrise.levels import Levels
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
@@ -35,8 +35,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "dataset", "generation", "learning_rate", "levels", "network", "open_run", "recipe", "schedule",
-    "source", "state",
+    "Trained", "dataset", "generation", "held_out", "learning_rate", "levels", "network", "open_run", "recipe",
+    "schedule", "source", "state",
 ]
 
 
@@ -70,11 +70,21 @@ def source(config: DataConfig) -> Source:
 
 
 def dataset(config: RunConfig) -> Dataset:
-    """The images at the run's resolution."""
-    data = config.data
+    """The images that the run is trained on, at its resolution: all but those held out."""
+    return _dataset(config.data, held_out=False)
+
+
+def held_out(config: RunConfig) -> Dataset | None:
+    """The images that the run does not see, at its resolution; None if it sees all."""
+    return None if config.data.hold_out is None else _dataset(config.data, held_out=True)
+
+
+def _dataset(data: DataConfig, *, held_out: bool) -> Dataset:
     preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
+    whole = source(data)
     return Dataset(
-        source(data), preprocess, flip=data.flip, unreadable=data.unreadable, cache=data.cache,
+        whole if data.hold_out is None else Part(whole, data.hold_out, held_out=held_out), preprocess,
+        flip=data.flip, unreadable=data.unreadable, cache=data.cache,
         cache_folder=None if data.cache_folder is None else Path(data.cache_folder), workers=data.workers,
     )
 

@@ -45,6 +45,7 @@ class DataConfig:
 
     `classes`: for emoji `class` (9) or `subclass` (97); for a folder `folders`, or a CSV file; for shards `cls`, or an
     entry of their JSON; for a data set of the hub its column; null for none. `split` and `column` are the hub's too.
+    `hold_out`: one image in every so many is not trained on, but kept to judge with.
     `unreadable`: whether a broken file stops the run. `cache`, `cache_folder`, `workers`: see `data.Dataset`.
     """
 
@@ -57,6 +58,7 @@ class DataConfig:
     background: str = "white"
     upscale: bool = True
     flip: bool = False
+    hold_out: int | None = None
     split: str = "train"
     column: str = "image"
     unreadable: Unreadable = Unreadable.SKIP

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from snrise._errors import SnriseError
-from snrise.data import Emoji, ImageFolder, Shards, Source
+from snrise.data import Emoji, ImageFolder, Part, Shards, Source
 from snrise.data.folder import suffixes
 
 FORMATS = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"]
@@ -28,7 +28,7 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-@pytest.fixture(params=["emoji", "folder", "unlabelled", "shards"])
+@pytest.fixture(params=["emoji", "folder", "unlabelled", "shards", "held out", "rest"])
 def source(request, pets):
     match request.param:
         case "shards":
@@ -38,6 +38,8 @@ def source(request, pets):
             return Shards(pets / "pets.tar")
         case "emoji":
             return Emoji("subclass", only=("flags",))
+        case "held out" | "rest":
+            return Part(Emoji("class"), 5, held_out=request.param == "held out")
         case "folder":
             return ImageFolder(pets, "folders")
         case _:
@@ -246,3 +248,19 @@ def test_a_folder_that_cannot_be_listed_is_named(pets, monkeypatch):
 
 def test_other_files_are_known(pets):
     assert ImageFolder(pets).ignored == ("notes.txt",)
+
+
+@pytest.mark.parametrize("every", [2, 3, 7, 1852])
+def test_parts_share_out_all_images(every):
+    whole = Emoji("class")
+    parts = [Part(whole, every, held_out=held_out) for held_out in (True, False)]
+    names = [{part.name(i): part.labels[i] for i in range(len(part))} for part in parts]
+    assert len(names[0]) == 1852 // every
+    assert not names[0].keys() & names[1].keys()
+    assert names[0] | names[1] == {whole.name(i): whole.labels[i] for i in range(1852)}
+    assert parts[0].fingerprint() != parts[1].fingerprint() != whole.fingerprint()
+
+
+def test_a_part_of_too_little():
+    with pytest.raises(SnriseError, match=r"Part\.every: got 1; allowed: a whole number from 2 to the 1852 images$"):
+        Part(Emoji(), 1, held_out=True)

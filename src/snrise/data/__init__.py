@@ -11,6 +11,7 @@ from snrise.data.emoji import Emoji
 from snrise.data.folder import ImageFolder, suffix_counts
 from snrise.data.hub import Hub
 from snrise.data.order import flips, order
+from snrise.data.parts import Part
 from snrise.data.pixels import to_float, to_uint8
 from snrise.data.preprocess import Fit, Preprocess
 from snrise.data.reading import read_image
@@ -26,6 +27,7 @@ __all__ = [
     "Fit",
     "Hub",
     "ImageFolder",
+    "Part",
     "Preprocess",
     "Shards",
     "Source",
