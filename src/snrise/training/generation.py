@@ -1,5 +1,6 @@
 """From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -17,6 +18,9 @@ from snrise.samplers import Ancestral, Sampler, generators, last, start
 from snrise.training.precision import Precision, autocast
 
 __all__ = ["Generation", "draw_labels", "generate"]
+
+#: Labels are shuffled within blocks of so many.
+LABEL_BLOCK = 16
 
 
 @final
@@ -38,24 +42,28 @@ class Generation:
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
-    """Class numbers in the data's own proportions, spread as evenly as `count` allows: a function of the seed. [count]
+    """Class numbers in the data's own proportions. Label i depends on the seed and i only, not on `count`. [count]
 
-    >>> draw_labels([0.5, 0.25, 0.25], 8, seed=0).bincount()
-    tensor([4, 2, 2])
+    >>> draw_labels([0.5, 0.25, 0.25], 64, seed=0).bincount()
+    tensor([32, 16, 16])
     """
     chance = torch.tensor(frequencies, dtype=torch.float64)
     edges = (chance / chance.sum()).cumsum(0)
     generator = torch.Generator().manual_seed(seed)
-    # One draw in each of `count` equal slices of [0, 1), in random order.
-    u = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
-    labels = torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
-    return labels[torch.randperm(count, generator=generator)]
+    first = torch.rand((), generator=generator, dtype=torch.float64)
+    # Weyl's sequence, i/φ mod 1, is even in [0, 1) from the beginning on; shuffled in blocks, it shows no pattern.
+    blocks = -(-count // LABEL_BLOCK)
+    shuffled = torch.rand(blocks, LABEL_BLOCK, generator=generator, dtype=torch.float64).argsort(dim=1)
+    i = (shuffled + LABEL_BLOCK * torch.arange(blocks)[:, None]).flatten()[:count]
+    u = (first + i * ((math.sqrt(5) - 1) / 2)) % 1
+    return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 
 def generate(
-    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64
+    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64,
+    first: int = 0,
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
-    """Yield images number 0 … count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
+    """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
     `labels` [count] are class numbers, or None for no class; others are an error. Image i depends on the seed, i and
     its label only: the batch changes at most its last rounding.
@@ -67,10 +75,10 @@ def generate(
         require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
     device = next(network.parameters()).device
     network.eval()
-    for first in range(0, count, batch):
-        size = min(batch, count - first)
-        part = None if labels is None else labels[first : first + size].to(device)
-        own = generators(seed, first, size)
+    for begin in range(0, count, batch):
+        size = min(batch, count - begin)
+        part = None if labels is None else labels[begin : begin + size].to(device)
+        own = generators(seed, first + begin, size)
         z = start((size, 3, *how.size), how.logsnrs[0], own, how.target.process).to(device)
         with torch.no_grad(), autocast(device, how.precision):
             images = last(how.sampler(_denoiser(network, how, part), z, how.logsnrs, own))
