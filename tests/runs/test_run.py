@@ -221,7 +221,7 @@ def test_a_broken_checkpoint_is_passed_over_and_told(tmp_path):
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path):
     with (opened(tmp_path / "run"),
-          pytest.raises(SnriseError, match="another process trains here; stop it first, or choose another --out")):
+          pytest.raises(SnriseError, match="another process is at work here; stop it first, or choose another --out")):
         opened(tmp_path / "run")
     opened(tmp_path / "run").close()
 

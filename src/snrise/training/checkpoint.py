@@ -35,7 +35,7 @@ COUNTS = ("step", "images_seen", "position", "faults")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint's header says."""
+    """What a checkpoint's header says; `checksums` tell its parts, network, ema and optimizer, from any other's."""
 
     path: Path
     step: int
@@ -44,6 +44,7 @@ class Checkpoint:
     faults: int
     config: str
     extra: dict[str, Any]
+    checksums: dict[str, str]
 
 
 def save_state(
@@ -215,7 +216,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path, header: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(path=path, **{name: header[name] for name in (*COUNTS, "config", "extra")})
+    return Checkpoint(path=path, **{name: header[name] for name in (*COUNTS, "config", "extra", "checksums")})
 
 
 def _part(values: dict[str, T], prefix: str) -> dict[str, T]:

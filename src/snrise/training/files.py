@@ -60,7 +60,7 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fix = "stop it first, or choose another --out"
-            raise SnriseError(f"{folder}: another process trains here; {fix}") from None
+            raise SnriseError(f"{folder}: another process is at work here; {fix}") from None
         except OSError:  # a file system without locks
             pass
         yield
