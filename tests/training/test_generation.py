@@ -8,10 +8,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from snrise._errors import SnriseError
-from snrise.process import Prediction, Straight, Target
+from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
 from snrise.schedules import Cosine
-from snrise.training import Generation, Precision, draw_labels, generate
+from snrise.training import Generation, Precision, draw_labels, generate, trajectory
 from tiny import network
 
 GRID = uniform_time(Cosine(logsnr_min=-8.0, logsnr_max=8.0), 4)
@@ -191,3 +191,41 @@ def test_labels_for_a_network_without_classes_are_refused():
     how = generation(target=Target(Prediction.X), sampler=Ddim())
     with pytest.raises(SnriseError, match=r"generate\.labels: got \[0\]; allowed: None: this network knows no classes"):
         next(generate(Painter(None), how, torch.tensor([0]), 1))
+
+
+# On the way
+
+
+@pytest.mark.parametrize("process", [Target(Prediction.V).process, Straight()])
+def test_a_trajectory_ends_in_what_is_generated(process):
+    model, labels = network(classes=3), torch.tensor([2, 0])
+    how = generation(target=Target(Prediction.V, process), sampler=Ancestral(process=process), guidance=2.0)
+    states = list(trajectory(model, how, labels, 2, seed=4, first=3))
+    assert_close(torch.tensor([state.logsnr for state in states]).double(), GRID)
+    for state in states:
+        for picture in (state.z, state.x):
+            assert (picture.shape, picture.dtype, picture.device.type) == ((2, 3, 16, 16), torch.uint8, "cpu")
+    made = next(generate(model, how, labels, 2, seed=4, first=3))
+    assert torch.equal(states[-1].z, made)
+    assert torch.equal(states[-1].x, made)
+
+
+def test_a_trajectory_shows_noise_of_the_right_size_and_what_the_network_takes_it_for():
+    """x̂ is the class's grey from the first state on; σ = 0.98 and 0.5 of noise, whatever the process."""
+    logsnrs = torch.tensor([-3.0, torch.log(torch.tensor(3.0)), 8.0], dtype=torch.float64)
+    for process in (Target(Prediction.X).process, Straight(), VarianceExploding()):
+        how = generation(target=Target(Prediction.X, process), sampler=Ddim(process=process), logsnrs=logsnrs,
+                         size=(64, 64))
+        states = list(trajectory(Painter(), how, torch.tensor([1]), 1))
+        for state in states[:2]:
+            assert_close(state.x.double(), torch.full((1, 3, 64, 64), 127.5 * 1.5).double(), atol=1, rtol=0)
+        spread = (states[1].z.double() / 127.5).std().item()
+        assert spread == pytest.approx(0.5, rel=0.1)  # clamped where it leaves the range
+        assert 0.5 < (states[0].z.double() / 127.5).std().item() < 0.9
+
+
+def test_no_gradients_and_no_contexts_are_left_open_between_states():
+    for state in trajectory(network(), generation(precision=Precision.BF16), None, 1):
+        assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+        assert state.x.dtype == torch.uint8

@@ -14,7 +14,7 @@ from snrise.training.checkpoint import (
 )
 from snrise.training.ema import Ema
 from snrise.training.faults import OnFault, Spikes
-from snrise.training.generation import Generation, draw_labels, generate
+from snrise.training.generation import Generation, State, draw_labels, generate, trajectory
 from snrise.training.loop import Recipe, Report, train
 from snrise.training.optim import Decay, LearningRate, Optimizer, adamw, muon
 from snrise.training.precision import Precision, autocast
@@ -22,6 +22,7 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Precision",
-    "Recipe", "Report", "Spikes", "TrainState", "adamw", "autocast", "checkpoints", "draw_labels", "generate", "latest",
-    "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state", "train",
+    "Recipe", "Report", "Spikes", "State", "TrainState", "adamw", "autocast", "checkpoints", "draw_labels", "generate",
+    "latest", "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state", "train",
+    "trajectory",
 ]

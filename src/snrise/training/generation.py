@@ -3,21 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Labels, Scalars, Size
+from snrise._typing import Denoiser, Images, Labels, LogSnr, Network, Scalars, Size
 from snrise.data import to_uint8
 from snrise.denoisers import clipped, from_network, guided_within
 from snrise.process import Target
 from snrise.samplers import Ancestral, Sampler, generators, last, start
 from snrise.training.precision import Precision, autocast
 
-__all__ = ["Generation", "draw_labels", "generate"]
+__all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
 
 #: Labels are shuffled within blocks of so many.
 LABEL_BLOCK = 16
@@ -59,6 +59,18 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
     return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 
+class State(NamedTuple):
+    """Images on their way, at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
+
+    z: the noisy images, scaled to α² + σ² = 1 so that no process leaves the range that a picture has.
+    x: what the network takes them for, x̂. In the last state z and x both are what `generate` makes.
+    """
+
+    logsnr: float
+    z: UInt8[Tensor, "k 3 h w"]
+    x: UInt8[Tensor, "k 3 h w"]
+
+
 def generate(
     network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64,
     first: int = 0,
@@ -68,25 +80,83 @@ def generate(
     `labels` [count] are class numbers, or None for no class; others are an error. Image i depends on the seed, i and
     its label only: the batch changes at most its last rounding.
     """
+    _check_labels(network, labels, count)
+    for begin in range(0, count, batch):
+        size = min(batch, count - begin)
+        part = None if labels is None else labels[begin : begin + size]
+        yield _picture(last(_states(_denoiser(network, how, part), _device(network), how, first + begin, size, seed)))
+
+
+def trajectory(
+    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, first: int = 0
+) -> Iterator[State]:
+    """Yield the states that images number first … first+count−1 of a seed pass through, all of them at a time.
+
+    One state for each λ of the grid. The last is, in both its pictures, what `generate` makes of the same arguments.
+    """
+    _check_labels(network, labels, count)
+    denoise, found = _denoiser(network, how, labels), []
+
+    def watched(z: Images, logsnr: LogSnr) -> Images:
+        found.append(denoise(z, logsnr))
+        return found[-1]
+
+    states = _states(watched, _device(network), how, first, count, seed)
+    z = next(states)
+    # A sampler's first question in a step is about the state that it is at.
+    for logsnr, after in zip(how.logsnrs[:-1], states, strict=True):
+        alpha, sigma = how.target.process.alpha_sigma(logsnr)
+        yield State(logsnr.item(), _picture(z / (alpha**2 + sigma**2).sqrt().item()), _picture(found[0]))
+        found.clear()
+        z = after
+    yield State(how.logsnrs[-1].item(), _picture(z), _picture(z))
+
+
+def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None:
     classes = getattr(network, "classes", None)
     if labels is not None:
         require(classes is not None, "generate.labels", labels.tolist()[:8], "None: this network knows no classes")
         good = len(labels) == count and (not count or 0 <= int(labels.min()) <= int(labels.max()) < (classes or 0))
         require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
-    device = next(network.parameters()).device
-    network.eval()
-    for begin in range(0, count, batch):
-        size = min(batch, count - begin)
-        part = None if labels is None else labels[begin : begin + size].to(device)
-        own = generators(seed, first + begin, size)
-        z = start((size, 3, *how.size), how.logsnrs[0], own, how.target.process).to(device)
-        with torch.no_grad(), autocast(device, how.precision):
-            images = last(how.sampler(_denoiser(network, how, part), z, how.logsnrs, own))
-        yield to_uint8(images.float().cpu())
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _states(
+    denoise: Denoiser, device: torch.device, how: Generation, first: int, count: int, seed: int
+) -> Iterator[Images]:
+    """The sampler's states of images number first … first+count−1 of a seed."""
+    own = generators(seed, first, count)
+    z = start((count, 3, *how.size), how.logsnrs[0], own, how.target.process).to(device)
+    return how.sampler(denoise, z, how.logsnrs, own)
 
 
 def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Denoiser:
-    denoise = from_network(network, how.target, labels)
+    asked = _asked(network, how.precision)
+    labels = None if labels is None else labels.to(_device(network))
+    denoise = from_network(asked, how.target, labels)
     if labels is not None:
-        denoise = guided_within(denoise, from_network(network, how.target), how.guidance, how.guidance_interval)
+        denoise = guided_within(denoise, from_network(asked, how.target), how.guidance, how.guidance_interval)
     return clipped(denoise) if how.clip else denoise
+
+
+def _asked(network: nn.Module, precision: Precision) -> Network:
+    """The network as it is asked for images: evaluating, without gradients, in its precision.
+
+    The contexts are open while it computes only, never while a generator waits.
+    """
+    network.eval()
+    device = _device(network)
+
+    def ask(z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /) -> Tensor:
+        with torch.no_grad(), autocast(device, precision):
+            prediction: Tensor = network(z, logsnr, labels)
+            return prediction
+
+    return ask
+
+
+def _picture(images: Images) -> UInt8[Tensor, "k 3 h w"]:
+    return to_uint8(images.float().cpu())
