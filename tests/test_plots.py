@@ -1,10 +1,13 @@
 """What the pictures show is what the schedules and images are."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -15,9 +18,10 @@ from snrise import plots
 from snrise._errors import SnriseError
 from snrise.diagnostics import time_per_octave
 from snrise.networks import PRESETS
-from snrise.plots.pictures import noise_cells
+from snrise.plots.pictures import animated, frames, grid_size, noise_cells, strip
 from snrise.pooling import pooled_logsnr, signal_power
 from snrise.schedules import Cosine, FlowMatching, LogNormal, ZeroTerminalSnr, for_resolution
+from snrise.training import State
 
 BASE = Cosine()
 SHIFTED = for_resolution(BASE, (512, 512))
@@ -222,6 +226,63 @@ def test_grid_errors(arguments, where):
         plots.sample_grid(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), **arguments)
     with pytest.raises(SnriseError, match="no images"):
         plots.sample_grid(torch.zeros(0, 3, 2, 2, dtype=torch.uint8))
+
+
+@given(count=st.integers(1, 40), height=st.integers(1, 90), width=st.integers(1, 90))
+def test_the_size_of_a_grid_is_known_before(count, height, width):
+    assert grid_size(count, (height, width)) == plots.sample_grid(
+        torch.zeros(count, 3, height, width, dtype=torch.uint8)).size
+
+
+def states(logsnrs=(-math.inf, 0.5, 8.0), n=2, height=16, width=32):
+    shape = (len(logsnrs), 2, n, 3, height, width)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=seeded())
+    return [State(logsnr, z, x) for logsnr, (z, x) in zip(logsnrs, pixels, strict=True)]
+
+
+def test_strip():
+    shown = states()
+    picture = strip(shown)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    # 16×32 is shown as 32×64; 48 pixels left and above, 2 between, 10 between images.
+    assert picture.size == (48 + 3 * 66 + 24, 48 + 4 * 34 + 10 + 24)
+    for column, state in enumerate(shown):
+        for i in range(2):
+            for k, images in enumerate((state.z, state.x)):
+                top, left = 48 + i * (68 + 10) + k * 34, 48 + column * 66
+                assert torch.equal(pixels[:, top : top + 32 : 2, left : left + 64 : 2], images[i])
+    assert (pixels[:, 20:44, 48:] < 128).any()  # λ
+
+
+def test_frames():
+    shown = states(n=3, height=128, width=128)
+    for state, frame in zip(shown, frames(shown), strict=True):
+        grids = [plots.sample_grid(images) for images in (state.z, state.x)]
+        assert frame.size == (2 * 262 + 10, 262 + 28)
+        assert frame.crop((0, 28, 262, 290)).tobytes() == grids[0].tobytes()
+        assert frame.crop((272, 28, 534, 290)).tobytes() == grids[1].tobytes()
+
+
+@pytest.mark.parametrize(("suffix", "form"), [(".gif", "GIF"), (".webp", "WEBP")])
+def test_animated(suffix, form):
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
+    with Image.open(io.BytesIO(animated(pictures, suffix, step=0.05, rest=1.0))) as written:
+        assert (written.format, written.n_frames, written.info["loop"]) == (form, 3, 0)
+        durations, colours = [], []
+        for i in range(3):
+            written.seek(i)
+            written.load()
+            durations.append(written.info["duration"])
+            colours.append(np.array(written.convert("RGB")).astype(int)[8, 8])
+    assert durations == [50, 50, 1000]
+    assert np.abs(np.array(colours) - 255 * np.eye(3)).max() < 32
+
+
+def test_states_errors():
+    with pytest.raises(SnriseError, match=r"strip\.states: got 0; allowed: one state or more"):
+        strip([])
+    with pytest.raises(SnriseError, match=r"no such animation format '\.gfi'; did you mean '\.gif'\?"):
+        animated([Image.new("RGB", (2, 2))], ".gfi")
 
 
 def test_save(tmp_path):

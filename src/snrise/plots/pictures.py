@@ -1,23 +1,27 @@
 """Pictures of pixels: a grid of samples, and noise at several resolutions."""
 
+import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageColor, ImageDraw
 from torch import Generator, Tensor
 
-from snrise._errors import invalid, require
+from snrise._errors import invalid, require, unknown
 from snrise._typing import Size
 from snrise.data import to_float, to_uint8
 from snrise.plots.style import GREY, GRID, INK, font, logsnr_text, size_text
 from snrise.pooling import pool, pooled_logsnr
 from snrise.process import VariancePreserving, diffuse
 from snrise.schedules import Schedule
+from snrise.training import State
 
 #: Pixels around and between the parts of a labelled picture.
 MARGIN, GAP = 24, 10
+#: Formats of animations by the suffix of a file.
+ANIMATIONS = {".gif": "GIF", ".webp": "WEBP"}
 #: Sides of images up to which a grid of samples enlarges them.
 SMALL = 64
 
@@ -40,17 +44,31 @@ def sample_grid(
     n, _, height, width = images.shape
     require(n >= 1, "sample_grid.images", "no images", "one image or more")
     require(columns is None or columns >= 1, "sample_grid.columns", columns, "a whole number above 0, or None")
-    scale = max(1, SMALL // max(height, width)) if scale is None else scale
-    require(scale >= 1, "sample_grid.scale", scale, "a whole number above 0")
+    require(scale is None or scale >= 1, "sample_grid.scale", scale, "a whole number above 0, or None")
     require(padding >= 0, "sample_grid.padding", padding, "0 pixels or more")
-    columns = min(n, columns or math.ceil(math.sqrt(n * height / width)))
-    across, down = scale * width + padding, scale * height + padding
-    size = (columns * across + padding, math.ceil(n / columns) * down + padding)
-    picture = Image.new("RGB", size, _colour(background))
+    columns, scale = _shape(n, (height, width), columns, scale)
+    picture = Image.new("RGB", grid_size(n, (height, width), columns, scale, padding), _colour(background))
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
-        picture.paste(_enlarged(image, scale), (padding + column * across, padding + row * down))
+        corner = (padding + column * (scale * width + padding), padding + row * (scale * height + padding))
+        picture.paste(_enlarged(image, scale), corner)
     return picture
+
+
+def grid_size(
+    count: int, image: Size, columns: int | None = None, scale: int | None = None, padding: int = 2
+) -> tuple[int, int]:
+    """Width and height of the picture that `sample_grid` makes of `count` images."""
+    columns, scale = _shape(count, image, columns, scale)
+    height, width = (scale * side + padding for side in image)
+    return columns * width + padding, math.ceil(count / columns) * height + padding
+
+
+def _shape(count: int, image: Size, columns: int | None, scale: int | None) -> tuple[int, int]:
+    """How many columns a grid has, and how much it enlarges."""
+    height, width = image
+    columns = min(count, columns or math.ceil(math.sqrt(count * height / width)))
+    return columns, max(1, SMALL // max(height, width)) if scale is None else scale
 
 
 def noise_at_resolutions(
@@ -124,6 +142,54 @@ def _labelled(
             text = f"λ {logsnr_text(here)}, pooled {logsnr_text(there)}"
             draw.text((corner[0], y + scale * height + 5), text, GREY, font(13))
     return picture
+
+
+def strip(states: Sequence[State]) -> Image.Image:
+    """How images come about: a column a state, headed by its λ; two rows an image, z above the x̂ that is seen in it."""
+    require(len(states) >= 1, "strip.states", len(states), "one state or more")
+    n, _, height, width = states[0].z.shape
+    scale = max(1, SMALL // max(height, width))
+    across, down = max(scale * width, 52) + 2, scale * height + 2
+    left, top = MARGIN + 24, MARGIN + 24
+    rows = [top + i * (2 * down + GAP) + k * down for i in range(n) for k in (0, 1)]
+    picture = Image.new("RGB", (left + len(states) * across + MARGIN, rows[-1] + down + MARGIN), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, top - 8), "λ", INK, font(14), anchor="ls")
+    for k, y in enumerate(rows):
+        draw.text((MARGIN, y + scale * height / 2), ("z", "x̂")[k % 2], INK, font(14), anchor="lm")
+    for column, state in enumerate(states):
+        x = left + column * across
+        draw.text((x + scale * width / 2, top - 8), logsnr_text(state.logsnr), INK, font(13), anchor="ms")
+        both = torch.stack([state.z, state.x], dim=1).flatten(0, 1)
+        for image, y in zip(both, rows, strict=True):
+            picture.paste(_enlarged(image, scale), (x, y))
+    return picture
+
+
+def frames(states: Iterable[State]) -> Iterator[Image.Image]:
+    """The frames of an animation of how images come about: at each λ the grid of z beside that of x̂."""
+    for state in states:
+        scale = max(1, 2 * SMALL // max(state.z.shape[-2:]))
+        z, x = (sample_grid(images, scale=scale) for images in (state.z, state.x))
+        right, head = max(z.width, 110) + GAP, 28
+        picture = Image.new("RGB", (right + z.width, head + z.height), "white")
+        draw = ImageDraw.Draw(picture)
+        draw.text((2, head - 8), f"z, λ = {logsnr_text(state.logsnr)}", INK, font(14), anchor="ls")
+        draw.text((right + 2, head - 8), "x̂", INK, font(14), anchor="ls")
+        picture.paste(z, (0, head))
+        picture.paste(x, (right, head))
+        yield picture
+
+
+def animated(pictures: Iterable[Image.Image], suffix: str, *, step: float = 0.1, rest: float = 2.0) -> bytes:
+    """The bytes of an animation, `.gif` or `.webp`, that repeats; `step` seconds a frame, `rest` for the last one."""
+    if suffix not in ANIMATIONS:
+        raise unknown("animated.suffix", suffix, ANIMATIONS, "animation format")
+    first, *others = pictures
+    durations = [round(1000 * step)] * len(others) + [round(1000 * rest)]
+    file = io.BytesIO()
+    first.save(file, ANIMATIONS[suffix], save_all=True, append_images=others, duration=durations, loop=0)
+    return file.getvalue()
 
 
 def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
