@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from snrise.process import Relaxed, Straight, VarianceExploding, VariancePreserving
-from snrise.samplers import Ancestral, Ddim
+from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun
 from snrise.schedules import (
     Clipped,
     Cosine,
@@ -98,6 +98,9 @@ WEIGHTINGS = {
 SAMPLERS = {
     "ancestral": {"DDPM": Ancestral(), "simple diffusion": Ancestral(gamma=0.3), "half": Ancestral(eta=0.5)},
     "ddim": {"DDIM": Ddim()},
+    "heun": {"Heun": Heun()},
+    "dpm_solver_pp": {"DPM++ 2M": DpmSolverPP(), "DPM++ 2M SDE": DpmSolverPP(eta=1.0), "DPM++ 1": DpmSolverPP(order=1),
+                      "DPM++ 2M half, to the end": DpmSolverPP(eta=0.5, lower_order_final=False)},
 }
 
 

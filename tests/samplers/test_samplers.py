@@ -9,7 +9,7 @@ from examples import PROCESSES, SAMPLERS, UNLIMITED, FakeNetwork, flat
 from snrise._errors import SnriseError
 from snrise.denoisers import from_network, gaussian, ideal
 from snrise.process import VP, Prediction
-from snrise.samplers import Ancestral, Ddim, generators, last, normal_like, start, uniform_time
+from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, generators, last, normal_like, start, uniform_time
 from snrise.schedules import Cosine, LinearBeta, Tabulated, ZeroTerminalSnr
 
 every_sampler = pytest.mark.parametrize("sampler", flat(SAMPLERS))
@@ -26,19 +26,34 @@ def noise(*shape, seed=0):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_states(sampler, dtype):
     grid, z = uniform_time(Cosine(), 5), noise(2, 3, 4, 6).to(dtype)
-    levels = []
+    asked, states, first = [], [], []
 
     def denoise(z, logsnr):
-        levels.append(logsnr)
+        asked.append((z, logsnr))
         return 0.5 * z
 
-    states = list(sampler(denoise, z, grid, generators(0, 0, 2)))
+    for state in sampler(denoise, z, grid, generators(0, 0, 2)):
+        states.append(state)
+        first.append(len(asked))
     assert len(states) == 6
     assert states[0] is z
     assert all(state.shape == z.shape and state.dtype == dtype for state in states)
     assert all(state.isfinite().all() for state in states)
-    # The network is told λ in float32 at least.
-    torch.testing.assert_close(torch.stack(levels)[:, 0].double(), grid[:-1], rtol=1e-6, atol=1e-6)
+    # Each step begins with a question about the state that was yielded, and the network is told λ in float32 at least.
+    assert all(asked[n][0] is state for n, state in zip(first[:-1], states[:-1], strict=True))
+    levels = torch.stack([asked[n][1] for n in first[:-1]])
+    torch.testing.assert_close(levels[:, 0].double(), grid[:-1], rtol=1e-6, atol=1e-6)
+    assert all(question.dtype == dtype for question, _ in asked)
+    assert len(asked) == sampler.evaluations(5)
+
+
+@every_sampler
+def test_one_step_is_one_evaluation(sampler):
+    """In the last step nobody asks twice."""
+    asked = []
+    grid, z = torch.tensor([-3.0, 3.0]), noise(1, 1, 2, 2)
+    last(sampler(lambda z, logsnr: asked.append(z) or 0 * z, z, grid, generators(0, 0, 1)))
+    assert len(asked) == sampler.evaluations(1) == 1
 
 
 @every_sampler
@@ -109,26 +124,79 @@ def test_the_one_image_of_a_data_set_is_found(sampler):
 # On a Gaussian, where the answer is known
 
 
+MEAN, VARIANCE = 0.4, 0.3
+DATA = torch.tensor([MEAN, VARIANCE], dtype=torch.float64)
+
+
+def moments(process, logsnr):
+    """Mean and standard deviation of z at λ, of pixels whose mean and variance are known."""
+    alpha, sigma = process.alpha_sigma(logsnr)
+    return alpha * MEAN, (alpha**2 * VARIANCE + sigma**2).sqrt()
+
+
+def slopes(errors, steps):
+    return torch.stack(errors).log().diff() / torch.tensor(steps).log().diff()
+
+
 @pytest.mark.parametrize("process", flat(PROCESSES))
-def test_ddim_is_of_first_order(process):
+@pytest.mark.parametrize(("kind", "settings", "order", "error"), [
+    (Ddim, {}, 1, 0.02), (Heun, {}, 2, 4e-3), (DpmSolverPP, {}, 2, 4e-3),
+    (DpmSolverPP, {"lower_order_final": False}, 2, 4e-3), (DpmSolverPP, {"order": 1}, 1, 0.02),
+], ids=["DDIM", "Heun", "2M", "2M to the end", "1M"])
+def test_order_of_convergence(process, kind, settings, order, error):
     """Along the ODE a Gaussian keeps z's distance from its mean in standard deviations."""
-    mean, variance = 0.4, 0.3
-    denoise = gaussian(torch.tensor(mean), torch.tensor(variance), process)
-    z = noise(2, 1, 4, 4)
-
-    def moments(logsnr):
-        alpha, sigma = process.alpha_sigma(logsnr)
-        return alpha * mean, (alpha**2 * variance + sigma**2).sqrt()
-
-    steps, errors = torch.tensor([32, 64, 128, 256]), []
-    for count in steps.tolist():
+    sampler, z = kind(process=process, **settings), noise(2, 1, 4, 4)
+    denoise = gaussian(*DATA, process)
+    steps, errors = [64, 128, 256], []
+    for count in steps:
         grid = torch.linspace(-4, 5, count + 1, dtype=torch.float64)
-        (mean_0, std_0), (mean_1, std_1) = moments(grid[0]), moments(grid[-1])
-        found = last(Ddim(process=process)(denoise, mean_0 + std_0 * z, grid))
+        (mean_0, std_0), (mean_1, std_1) = moments(process, grid[0]), moments(process, grid[-1])
+        found = last(sampler(denoise, mean_0 + std_0 * z, grid))
         errors.append((found - mean_1 - std_1 * z).abs().max())
-    slopes = torch.stack(errors).log().diff() / steps.log().diff()
-    assert errors[-1] < 0.02
-    assert slopes[-1].item() == pytest.approx(-1, abs=0.15)
+    assert errors[-1] < error
+    assert slopes(errors, steps)[-1].item() == pytest.approx(-order, abs=0.15)
+
+
+def exact_moments(sampler, process, grid, monkeypatch):
+    """Mean and standard deviation of what a sampler makes of a Gaussian, without drawing anything.
+
+    All it does to one is linear. So pixel 0 begins at the mean and gets no noise; pixel 1 begins a standard deviation
+    away; pixel 2 + n gets noise of 1 in step n alone. Their distances from pixel 0 are the parts of the deviation.
+    """
+    count, drawn = len(grid) - 1, []
+    mean, std = moments(process, grid[0])
+    z = torch.zeros(1, 1, 1, count + 2, dtype=torch.float64) + mean
+    z[..., 1] += std
+
+    def one_at_a_time(like, generator):
+        ones = torch.zeros_like(like)
+        ones[..., 2 + len(drawn)] = 1
+        drawn.append(ones)
+        return ones
+
+    monkeypatch.setattr("snrise.samplers.steps.normal_like", one_at_a_time)
+    found = last(sampler(gaussian(*DATA, process), z, grid)).flatten()
+    assert len(drawn) == count
+    return found[0], (found[1:] - found[0]).square().sum().sqrt()
+
+
+@pytest.mark.parametrize("process", flat(PROCESSES))
+@pytest.mark.parametrize(("kind", "settings", "order"), [
+    (Ancestral, {"eta": 1.0}, 1), (Ancestral, {"eta": 0.5}, 1), (Ancestral, {"eta": 1.0, "gamma": 0.3}, 1),
+    (DpmSolverPP, {"eta": 1.0}, 2), (DpmSolverPP, {"eta": 0.5}, 2),
+], ids=["DDPM", "half", "large variance", "2M SDE", "2M half"])
+def test_weak_order_of_convergence(process, kind, settings, order, monkeypatch):
+    """The moments of what is sampled go to those of the data as the order says; there is no chance in it."""
+    steps, errors = [64, 128, 256], []
+    for count in steps:
+        grid = torch.linspace(-4, 5, count + 1, dtype=torch.float64)
+        mean, std = exact_moments(kind(process=process, **settings), process, grid, monkeypatch)
+        wanted_mean, wanted_std = moments(process, grid[-1])
+        # The mean's way is exact: what it is denoised to never changes.
+        torch.testing.assert_close(mean, wanted_mean)
+        errors.append((std - wanted_std).abs())
+    assert errors[-1] < (5e-3, 5e-5)[order - 1]
+    assert slopes(errors, steps)[-1].item() == pytest.approx(-order, abs=0.1)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
@@ -198,7 +266,7 @@ def test_ddpm_equals_diffusers(kind, variance_type, gamma, monkeypatch):
     theirs = DDPMScheduler(beta_schedule="linear", prediction_type=kind, clip_sample=False, variance_type=variance_type)
     network, z, drawn = FakeNetwork(), noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=9)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: drawn)
-    monkeypatch.setattr("snrise.samplers.ancestral.normal_like", lambda *_: drawn)
+    monkeypatch.setattr("snrise.samplers.steps.normal_like", lambda *_: drawn)
     for timestep in (999, 500, 100, 2):
         grid = table_and_grid(theirs, torch.tensor([timestep, timestep - 1]))[:2]
         wanted = theirs.step(network(z, grid[:1].expand(2)), timestep, z).prev_sample
@@ -233,17 +301,6 @@ def test_start_has_the_noise_of_its_process():
         sigma = process.alpha_sigma(logsnr)[1].item()
         assert z.dtype == torch.float32
         assert z.std().item() == pytest.approx(sigma, rel=0.02)
-
-
-def test_uniform_time():
-    grid = uniform_time(Cosine(), 4)
-    torch.testing.assert_close(grid, Cosine()(torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0], dtype=torch.float64)))
-    ends = uniform_time(UNLIMITED, 3)
-    assert ends[0] == -torch.inf
-    assert ends[-1] == torch.inf
-    assert (ends[1:] > ends[:-1]).all()
-    with pytest.raises(SnriseError, match=r"uniform_time\.steps: got 0; allowed: a whole number above 0"):
-        uniform_time(Cosine(), 0)
 
 
 def test_generators_need_one_an_image():

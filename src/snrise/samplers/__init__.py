@@ -21,18 +21,24 @@ from snrise._errors import invalid
 from snrise._typing import Denoiser, Images, Scalars
 from snrise.process import VP, Process
 from snrise.samplers.ancestral import Ancestral, Ddim
-from snrise.samplers.grids import uniform_time
+from snrise.samplers.grids import GRIDS, Grid, Karras, Trailing, uniform_logsnr, uniform_time
+from snrise.samplers.heun import Heun
+from snrise.samplers.multistep import DpmSolverPP
 from snrise.samplers.noise import Generators, generators, normal_like
 
 __all__ = [
-    "SAMPLERS", "Ancestral", "Ddim", "Generators", "Sampler", "generators", "last", "normal_like", "start",
-    "uniform_time",
+    "GRIDS", "SAMPLERS", "Ancestral", "Ddim", "DpmSolverPP", "Generators", "Grid", "Heun", "Karras", "Sampler",
+    "Trailing", "generators", "last", "normal_like", "start", "uniform_logsnr", "uniform_time",
 ]
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A way down the grid: yields the state z at each λ."""
+    """A way along the grid: yields the state z at each λ. In each step it first asks the denoiser about that state."""
+
+    def evaluations(self, steps: int) -> int:
+        """How often the denoiser is asked about an image in so many steps."""
+        ...
 
     def __call__(
         self, denoise: Denoiser, z: Images, logsnrs: Scalars, generator: Generators = None
@@ -54,4 +60,6 @@ def start(shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generator
 
 
 #: Every sampler by the name that a config gives it.
-SAMPLERS: dict[str, type[Sampler]] = {"ancestral": Ancestral, "ddim": Ddim}
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ancestral": Ancestral, "ddim": Ddim, "dpm_solver_pp": DpmSolverPP, "heun": Heun,
+}

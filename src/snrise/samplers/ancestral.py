@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import final
 
-import torch
-from torch import Tensor
-
-from snrise._errors import invalid, require
+from snrise._errors import require
 from snrise._typing import Denoiser, Images, Scalars
-from snrise.process import VP, Process, per_image, posterior_mean, posterior_variance
-from snrise.samplers.noise import Generators, normal_like
+from snrise.process import VP, Process
+from snrise.samplers.noise import Generators
+from snrise.samplers.steps import ancestral_step, check_grid, walk
 
 __all__ = ["Ancestral", "Ddim"]
 
@@ -32,44 +29,41 @@ class Ancestral:
         require(0 <= self.eta <= 1, "Ancestral.eta", self.eta, "a number in [0, 1]")
         require(0 <= self.gamma <= 1, "Ancestral.gamma", self.gamma, "a number in [0, 1]")
 
+    def evaluations(self, steps: int) -> int:
+        """One a step."""
+        return steps
+
     def __call__(
         self, denoise: Denoiser, z: Images, logsnrs: Scalars, generator: Generators = None
     ) -> Iterator[Images]:
-        """Yield z at logsnrs[0], then after each step; one call of the denoiser a step. z is at logsnrs[0] already.
+        """Yield z at logsnrs[0], then after each step. z is at logsnrs[0] already.
 
         `logsnrs` [steps + 1] increases. The last step adds the noise that belongs to the last λ, if any.
         """
         check_grid(logsnrs)
-        precision = torch.promote_types(z.dtype, torch.float32)
         yield z
-        for logsnr_t, logsnr_s in pairwise(logsnrs):
-            t, s = (value.expand(len(z)).to(z.device, precision) for value in (logsnr_t, logsnr_s))
+        for t, s in walk(logsnrs, z):
             x = denoise(z, t)
-            step = posterior_mean(z, x, t, s, eta=self.eta, process=self.process)
-            if self.eta > 0:
-                variance = posterior_variance(t, s, gamma=self.gamma, process=self.process)
-                step = step + per_image(self.eta * variance.sqrt(), z) * normal_like(z, generator)
-            z = step.to(z.dtype)
+            z = ancestral_step(z, x, t, s, generator, eta=self.eta, gamma=self.gamma, process=self.process)
             yield z
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Ddim:
-    """z_s = α_s x̂ + σ_s ε̂: deterministic, first order. Song et al. 2020, eq. 12; Su 2024, §8."""
+    """z_s = α_s x̂ + σ_s ε̂: deterministic, first order. Song et al. 2020, eq. 12; Su 2024, §8.
+
+    It is Euler's method for EDM's equation (see `Heun`), and DPM-Solver++ of order 1.
+    """
 
     process: Process = VP
+
+    def evaluations(self, steps: int) -> int:
+        """One a step."""
+        return steps
 
     def __call__(
         self, denoise: Denoiser, z: Images, logsnrs: Scalars, generator: Generators = None
     ) -> Iterator[Images]:
         """As `Ancestral`; the generator is not used."""
         return Ancestral(eta=0.0, process=self.process)(denoise, z, logsnrs, generator)
-
-
-def check_grid(logsnrs: Tensor) -> None:
-    """Raise unless λ is one dimension that strictly increases."""
-    one_line = logsnrs.ndim == 1 and len(logsnrs) >= 2
-    require(one_line, "sampler.logsnrs", tuple(logsnrs.shape), "[steps + 1], 2 values or more")
-    if not bool((logsnrs[1:] > logsnrs[:-1]).all()):
-        raise invalid("sampler.logsnrs", "values that do not increase", "λ from the noisy end up", "see samplers.grids")
