@@ -11,13 +11,14 @@ from torch import nn
 from snrise import documents
 from snrise._errors import SnriseError, invalid, require, unknown
 from snrise.config import DataConfig, RunConfig, SourceKind, parse
+from snrise.construct import plain
 from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source
 from snrise.levels import Levels
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.pooling import factors_for
 from snrise.process import Target
-from snrise.samplers import Sampler, uniform_time
+from snrise.samplers import GRIDS, Grid, Sampler
 from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
     Ema,
@@ -138,17 +139,22 @@ def state(config: RunConfig, classes: int | None, device: torch.device | str | N
 
 
 def generation(
-    config: RunConfig, *, steps: int | None = None, guidance: float | None = None, sampler: Sampler | None = None
+    config: RunConfig, *, steps: int | None = None, guidance: float | None = None, sampler: Sampler | None = None,
+    grid: Grid | None = None, weak: nn.Module | None = None,
 ) -> Generation:
-    """How the run makes images, on the schedule that it was trained with; arguments replace the run's own settings."""
+    """How the run makes images, on the schedule that it was trained with; arguments replace the run's own settings.
+
+    `weak`: a weaker network that guidance leads away from (autoguidance).
+    """
     how = config.sampling
     chosen: Any = sampler or how.sampler
+    height, width = config.data.resolution
     return Generation(
-        target=Target(config.loss.prediction, config.process), size=config.data.resolution,
-        logsnrs=uniform_time(schedule(config), how.steps if steps is None else steps),
+        target=Target(config.loss.prediction, config.process), size=(how.upsample * height, how.upsample * width),
+        logsnrs=(grid or GRIDS[how.grid])(schedule(config), how.steps if steps is None else steps),
         sampler=replace(chosen, process=config.process), guidance=how.guidance if guidance is None else guidance,
-        guidance_interval=how.guidance_interval or (-torch.inf, torch.inf), clip=how.clip,
-        precision=config.training.precision,
+        guidance_interval=how.guidance_interval or (-torch.inf, torch.inf), weak=weak, rescale=how.rescale,
+        clip=how.clip, dynamic_clip=how.dynamic_clip, upsample=how.upsample, precision=config.training.precision,
     )
 
 
@@ -157,12 +163,14 @@ def generation(
 class Trained:
     """A run's network as of a checkpoint, and what the run knew of its classes.
 
-    `broken` says what is wrong with newer checkpoints, which were passed over.
+    `fingerprint` tells these weights from any others; `broken` says what is wrong with newer checkpoints, which were
+    passed over.
     """
 
     config: RunConfig
     network: nn.Module
     images_seen: int
+    fingerprint: str
     classes: tuple[str, ...] | None
     frequencies: tuple[float, ...] | None
     broken: tuple[str, ...] = ()
@@ -172,6 +180,15 @@ class Trained:
         require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
         return [_label(name, self.classes or ()) for name in names]
 
+    def with_sampling(self, settings: Sequence[str]) -> "Trained":
+        """The same network with some settings of sampling changed, each a `sampling.key=value`."""
+        document = plain(self.config)
+        for setting in settings:
+            where = "sampling.key=value, such as sampling.steps=16"
+            require(setting.startswith("sampling."), "settings", setting, where, "a trained run fixes the others")
+            documents.override(document, setting)
+        return replace(self, config=parse(document))
+
 
 def _label(name: str, classes: tuple[str, ...]) -> int:
     if name not in classes:
@@ -179,12 +196,40 @@ def _label(name: str, classes: tuple[str, ...]) -> int:
     return classes.index(name)
 
 
-def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
-    """The network of a run's folder (its newest whole checkpoint) or of one checkpoint file."""
+def newest(path: Path) -> Path:
+    """The newest whole checkpoint of a run's folder, or the file itself."""
+    files = _files(path)
+    found, broken = newest_whole(files, lambda file: (read_header(file), file)[1])
+    if found is None:
+        raise SnriseError("; ".join(broken))
+    return found
+
+
+def transferred(path: Path) -> dict[str, Any]:
+    """The settings of a run, to begin another with its weights: at any resolution, its schedule follows the rule.
+
+    A schedule that was right at the run's own resolution, and is stated for none, is stated for that one.
+    """
+    file = newest(path)
+    config = parse(documents.document_of(read_header(file).config, str(file)))
+    reference = config.schedule.reference or config.data.resolution
+    begun = replace(
+        config, name=f"{config.name}-on", schedule=replace(config.schedule, reference=reference), made_with={},
+        training=replace(config.training, start=str(file)),
+    )
+    return dict(plain(begun))
+
+
+def _files(path: Path) -> list[Path]:
     files = [path] if path.is_file() else checkpoints(path / "checkpoints")
     if not files:
         raise invalid(str(path), "no checkpoint", "a run's folder or a checkpoint file", "train one: snrise train")
-    trained, broken = newest_whole(files, lambda file: _open(file, ema, device))
+    return files
+
+
+def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
+    """The network of a run's folder (its newest whole checkpoint) or of one checkpoint file."""
+    trained, broken = newest_whole(_files(path), lambda file: _open(file, ema, device))
     if trained is None:
         raise SnriseError("; ".join(broken))
     return replace(trained, broken=tuple(broken))
@@ -197,6 +242,7 @@ def _open(file: Path, ema: bool, device: torch.device | str | None) -> Trained:
     model = network(config, None if names is None else len(names), device)
     load_network(model, file, ema=ema)
     return Trained(
-        config=config, network=model, images_seen=header.images_seen, classes=None if names is None else tuple(names),
+        config=config, network=model, images_seen=header.images_seen,
+        fingerprint=header.checksums["ema" if ema else "network"], classes=None if names is None else tuple(names),
         frequencies=None if frequencies is None else tuple(frequencies),
     )

@@ -6,13 +6,13 @@ from typing import Any, final
 
 import yaml
 
-from snrise._errors import SnriseError, require
+from snrise._errors import SnriseError, require, unknown
 from snrise._typing import Size, StrEnum
 from snrise.construct import construct, plain
 from snrise.data import Cache, Fit, Unreadable
 from snrise.networks import NetworkConfig
 from snrise.process import Prediction, Process, VariancePreserving
-from snrise.samplers import Ancestral, Sampler
+from snrise.samplers import GRIDS, Ancestral, Sampler
 from snrise.schedules import Cosine, Ends, Schedule
 from snrise.training import Decay, OnFault, Optimizer, Precision
 from snrise.weightings import Constant, Weighting
@@ -117,6 +117,8 @@ class LossConfig:
 class TrainingConfig:
     """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
 
+    `start`: a checkpoint whose averaged weights the run begins with, as far as they fit.
+
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.
     """
@@ -137,6 +139,7 @@ class TrainingConfig:
     precision: Precision = Precision.AUTO
     on_fault: OnFault = OnFault.SKIP
     fault_limit: int = 10
+    start: str | None = None
 
     def __post_init__(self) -> None:
         require(self.fault_limit >= 0, "fault_limit", self.fault_limit, "a whole number, 0 or more")
@@ -147,18 +150,35 @@ class TrainingConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How images are made, during training and after it."""
+    """How images are made, during training and after it.
+
+    `grid`: where the sampler stops, one of `samplers.GRIDS`. `guidance_interval`: the λ between which guidance works;
+    null for all. `rescale`: how far the contrast that guidance adds is taken back, 0 to 1. `clip`: whether x̂ is held
+    within the range of images, and `dynamic_clip` at which percentile of its image instead of at the range's ends.
+    `upsample`: how many times as large as those of the training the images are.
+    """
 
     sampler: Sampler = Ancestral()
+    grid: str = "uniform_time"
     steps: int = 50
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    rescale: float = 0.0
     clip: bool = True
+    dynamic_clip: float | None = None
+    upsample: int = 1
 
     def __post_init__(self) -> None:
+        if self.grid not in GRIDS:
+            raise unknown("grid", self.grid, GRIDS, "grid")
         require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
         low, high = self.guidance_interval or (0, 1)
         require(low < high, "guidance_interval", self.guidance_interval, "[lowest λ, highest λ], or null for all")
+        require(0 <= self.rescale <= 1, "rescale", self.rescale, "a number from 0 to 1")
+        good = self.dynamic_clip is None or (self.clip and 0 < self.dynamic_clip <= 1)
+        allowed = "a number above 0, up to 1, such as 0.995; or null, as where clip is false"
+        require(good, "dynamic_clip", self.dynamic_clip, allowed)
+        require(self.upsample >= 1, "upsample", self.upsample, "a whole number, 1 (as trained) or more")
 
 
 @final

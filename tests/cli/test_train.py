@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from snrise import cli
+from snrise import build, cli
 from snrise.config import parse
 from snrise.runs import Run
 from snrise.training import latest, read_header
@@ -100,6 +100,39 @@ def test_a_run_leaves_its_folder(tmp_path):
 def test_the_folder_has_the_runs_name(tmp_path):
     train("tiny.yaml", "name=other", "training.images=8")
     assert (tmp_path / "runs" / "other" / "log.jsonl").exists()
+
+
+def test_going_on_at_another_resolution(tmp_path):
+    train("tiny.yaml", "--out", "low", "schedule.reference=null")
+    output = train("--from", "low", "--resolution", "32", "--out", "high", "network.stem=2", "training.images=8")
+    (told,) = re.findall(r"beginning with the weights of low/checkpoints/0+64\.safetensors; as drawn: (.*)", output)
+    assert told == "stem.enter.weight, stem.leave.weight, stem.leave.bias"
+    settings = parse(yaml.safe_load((tmp_path / "high/config.yaml").read_text()))
+    # The schedule was right at 16 px, so at 32 px it is shifted by a factor of 2.
+    assert settings.schedule.reference == (16, 16)
+    assert build.schedule(settings).factor == 2
+    low, high = weights(tmp_path / "low"), weights(tmp_path / "high")
+    moved = {name: (high[name] - low[name]).abs().max() for name in low if name.startswith("ema.middle")}
+    assert moved
+    # One step of warm-up from the averaged weights, and not from new ones.
+    assert max(moved.values()) < 1e-3
+    # Once begun, the run is its own.
+    assert "beginning" not in train("--from", "low", "--resolution", "32", "--out", "high", "network.stem=2",
+                                    "training.images=16")
+
+
+def test_a_recipe_may_begin_with_a_runs_weights(tmp_path):
+    train("tiny.yaml", "training.images=8", "--out", "first")
+    output = train("tiny.yaml", "--from", "first", "seed=7", "training.images=8", "--out", "second")
+    assert re.search(r"beginning with the weights of first/checkpoints/0+8\.safetensors\n", output)
+
+
+def test_weights_of_another_network_do_not_fit(tmp_path, monkeypatch, capsys):
+    train("tiny.yaml", "training.images=8", "--out", "first")
+    vit = "network={kind: vit, width: 48, depth: 1, patch: 4, head: 16, bottleneck: 8, class_tokens: 0}"
+    error = fails(monkeypatch, capsys, "train", "tiny.yaml", "--from", "first", vit, "--out", "second")
+    assert re.fullmatch(r"training\.start: got 'first/checkpoints/0+8\.safetensors'; allowed: a checkpoint of a "
+                        r"network with like parts; none of its weights fit", error)
 
 
 def test_tensorboard(tmp_path):

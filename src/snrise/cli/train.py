@@ -1,6 +1,5 @@
 """`snrise train`: settings to a run's folder, with a progress bar on the way."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from snrise import build, documents
 from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size
+from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig, parse, to_yaml
 from snrise.data import Dataset
 from snrise.diagnostics import diagnose
@@ -35,6 +35,10 @@ def train(
     resolution: Annotated[
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Begin with this run's weights and settings, such as to go on at "
+                                  "another --resolution: its schedule is shifted by the rule.", show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
     ] = None,
@@ -51,7 +55,7 @@ def train(
     """
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
-    config = parse(_document(given, data, resolution))
+    config = parse(_document(given, data, resolution, start))
     where = device_of(device)
     dataset = build.dataset(config)
     classes = dataset.source.classes
@@ -63,7 +67,7 @@ def train(
         return
     folder = out or Path("runs") / config.name
     keep_freed_memory()
-    with Run(config, folder, dataset, state, console.print) as run, _stop_signals() as stopped:
+    with Run(config, folder, dataset, state, console.print) as run, stop_signals() as stopped:
         with _progress(console, state, config) as advance:
             for report in run:
                 advance(report)
@@ -79,12 +83,17 @@ def train(
         raise typer.Exit(128 + stopped[0])
 
 
-def _document(arguments: list[str], data: str | None, resolution: str | None) -> dict[str, Any]:
+def _document(arguments: list[str], data: str | None, resolution: str | None, start: Path | None) -> dict[str, Any]:
     """The plain settings that the command line asks for."""
     names = [a for a in arguments if "=" not in a]
     require(len(names) <= 1, "train", names, "one recipe or config file, then key=value settings")
-    default = "folder" if data not in (None, "emoji") else documents.DEFAULT_RECIPE
-    document = documents.read_document(names[0] if names else default)
+    if start is not None and not names:
+        document = build.transferred(start)
+    else:
+        default = "folder" if data not in (None, "emoji") else documents.DEFAULT_RECIPE
+        document = documents.read_document(names[0] if names else default)
+        if start is not None:
+            document["training"] = document.get("training", {}) | {"start": str(build.newest(start))}
     section = document.setdefault("data", {})
     if not isinstance(section, dict):
         raise SnriseError("config.data: not settings; give each as `name: value`")
@@ -139,21 +148,3 @@ def _progress(console: Console, state: TrainState, config: RunConfig) -> Iterato
                 console.print(f"{report.images_seen:,} of {total:,} images, loss {report.loss:.4f}, {rate}")
 
         yield advance
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that fills when the process is asked to stop: once to save first, twice to stop at once."""
-    received: list[int] = []
-
-    def stop(number: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

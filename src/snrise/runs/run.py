@@ -28,6 +28,7 @@ from snrise.training import (
     generate,
     load_latest,
     save_state,
+    start_from,
     train,
 )
 from snrise.training.files import held, write_atomically
@@ -109,10 +110,20 @@ class Run:
         for told in broken:
             self.tell(f"passed over a broken checkpoint: {told}")
         if checkpoint is None:
+            self._start()
             return
         self._check_data(checkpoint.extra)
         self._recall(checkpoint)
         self.tell(f"going on from {self.state.images_seen:,} images ({checkpoint.path})")
+
+    def _start(self) -> None:
+        """Begin with the weights of another run, if the settings say so."""
+        file = self.config.training.start
+        if file is None:
+            return
+        own = start_from(self.state, Path(file))
+        kept = f"; as drawn: {', '.join(own[:4])}{f' and {len(own) - 4} more' if len(own) > 4 else ''}" if own else ""
+        self.tell(f"beginning with the weights of {file}{kept}")
 
     def _recall(self, checkpoint: Checkpoint) -> None:
         """Go on with the means and the usual loss of a checkpoint."""

@@ -11,6 +11,7 @@ from snrise.training.checkpoint import (
     newest_whole,
     read_header,
     save_state,
+    start_from,
 )
 from snrise.training.ema import Ema
 from snrise.training.faults import OnFault, Spikes
@@ -23,6 +24,6 @@ from snrise.training.state import TrainState
 __all__ = [
     "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Precision",
     "Recipe", "Report", "Spikes", "State", "TrainState", "adamw", "autocast", "checkpoints", "draw_labels", "generate",
-    "latest", "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state", "train",
-    "trajectory",
+    "latest", "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state",
+    "start_from", "train", "trajectory",
 ]

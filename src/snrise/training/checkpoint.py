@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from snrise._errors import SnriseError, invalid
+from snrise._errors import SnriseError, invalid, require
 from snrise.training.files import write_atomically
 from snrise.training.state import TrainState
 
@@ -175,6 +175,28 @@ def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpo
     part = "ema" if ema else "network"
     _load_module(network, _read(path, (part,), header), f"{part}.", path)
     return _checkpoint(path, header)
+
+
+@torch.no_grad()
+def start_from(state: TrainState, path: Path) -> list[str]:
+    """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
+
+    A parameter takes the weights of the same name and shape, so that a network can go on at another resolution, behind
+    another stem, or with other classes.
+
+    Raises:
+        SnriseError: if no weights fit, or the file is no whole checkpoint.
+    """
+    tensors = _part(_read(path, ("ema",), _header(path)), "ema.")
+    own = []
+    for name, p in state.network.named_parameters():
+        if name in tensors and tensors[name].shape == p.shape:
+            state.ema.parameters[name].copy_(p.copy_(tensors[name]))
+        else:
+            own.append(name)
+    fits = len(own) < len(state.ema.parameters)
+    require(fits, "training.start", str(path), "a checkpoint of a network with like parts", "none of its weights fit")
+    return own
 
 
 def _read(path: Path, parts: Sequence[str], header: dict[str, Any]) -> dict[str, Tensor]:
