@@ -12,7 +12,7 @@ from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.data import Emoji, ImageFolder
 from snrise.process import Prediction, Straight, VarianceExploding
-from snrise.samplers import Ancestral, Ddim
+from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Karras, uniform_logsnr
 from snrise.schedules import Cosine, Interpolated, Shifted, UniformLogSnr, for_resolution
 from snrise.training import save_state
 from snrise.weightings import MinSnr
@@ -155,10 +155,21 @@ def test_images_are_made_on_the_schedule_of_the_training():
     assert build.generation(config()).guidance_interval == (-math.inf, math.inf)
 
 
+def test_all_settings_of_the_sampling_arrive():
+    settings = config("sampling.sampler={kind: dpm_solver_pp, eta: 0.3}", "sampling.grid=karras", "sampling.upsample=2",
+                      "sampling.rescale=0.7", "sampling.dynamic_clip=0.99", "data.resolution=[16, 24]")
+    how = build.generation(settings)
+    assert_close(how.logsnrs, Karras()(build.schedule(settings), settings.sampling.steps))
+    assert (how.sampler, how.rescale, how.clip) == (DpmSolverPP(eta=0.3), 0.7, True)
+    assert (how.dynamic_clip, how.upsample, how.size) == (0.99, 2, (32, 48))
+
+
 def test_arguments_replace_the_settings_of_the_sampling():
-    settings = config("process=ve", "sampling.guidance=2")
-    how = build.generation(settings, steps=7, guidance=1.0, sampler=Ddim())
+    settings, weak = config("process=ve", "sampling.guidance=2"), torch.nn.Identity()
+    how = build.generation(settings, steps=7, guidance=1.0, sampler=Ddim(), grid=uniform_logsnr, weak=weak)
     assert (len(how.logsnrs), how.guidance, how.sampler) == (8, 1.0, Ddim(process=VarianceExploding()))
+    assert_close(how.logsnrs, uniform_logsnr(build.schedule(settings), 7))
+    assert how.weak is weak
     assert build.generation(settings, guidance=0.0).guidance == 0.0
 
 

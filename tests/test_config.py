@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snrise._errors import SnriseError
-from snrise.config import RunConfig, parse, to_yaml
+from snrise.config import RunConfig, SamplingConfig, parse, to_yaml
 from snrise.construct import plain
 from snrise.documents import load, recipes
 from snrise.networks import build
@@ -114,6 +114,11 @@ def test_what_has_no_default_must_be_given(name):
     (("sampling", "guidance_interval"), [2, 1], "config.sampling.guidance_interval: got (2.0, 1.0)"),
     (("sampling", "guidance_interval"), [float("nan"), 1], "config.sampling.guidance_interval: got (nan, 1.0)"),
     (("sampling", "sampler", "eta"), 2, "config.sampling.sampler.eta: got 2.0; allowed: a number in [0, 1]"),
+    (("sampling", "grid"), "karas", "config.sampling.grid: no such grid 'karas'; did you mean 'karras'?"),
+    (("sampling", "rescale"), 1.5, "config.sampling.rescale: got 1.5; allowed: a number from 0 to 1"),
+    (("sampling", "dynamic_clip"), 0, "config.sampling.dynamic_clip: got 0.0; allowed: a number above 0, up to 1"),
+    (("sampling",), {"clip": False, "dynamic_clip": 0.9}, "config.sampling.dynamic_clip: got 0.9; allowed: a number"),
+    (("sampling", "upsample"), 0, "config.sampling.upsample: got 0; allowed: a whole number, 1 (as trained) or more"),
     (("schedule", "ends"), "go", "config.schedule.ends: no such choice 'go'; allowed: move, stay"),
     (("schedule", "reference"), [64], "config.schedule.reference"),
     (("log", "grid"), 0, "config.log.grid: got 0; allowed: a whole number above 0"),
@@ -124,6 +129,15 @@ def test_a_wrong_value_is_told_in_a_line(path, value, message):
     with pytest.raises(SnriseError, match=f"^{re.escape(message)}") as error:
         parse(changed(path, value))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_settings_of_sampling_from_before_there_were_more_of_them_mean_the_same(clip):
+    sampler = {"kind": "ancestral", "eta": 1.0, "gamma": 0.0}
+    old = {"sampler": sampler, "steps": 50, "guidance": 1.7, "guidance_interval": None, "clip": clip}
+    how = parse(changed(("sampling",), old)).sampling
+    assert how == SamplingConfig(guidance=1.7, clip=clip)
+    assert (how.grid, how.rescale, how.dynamic_clip, how.upsample) == ("uniform_time", 0.0, None, 1)
 
 
 @pytest.mark.parametrize("name", ["1e-3", "1e5", "yes", "null", "0x10", "3", "ü: [", "- a", "2024-01-01", "'\"", "#"])

@@ -3,8 +3,19 @@ import torch
 
 from examples import PROCESSES, FakeNetwork, flat
 from snrise._errors import SnriseError
-from snrise.denoisers import clipped, from_network, gaussian, guided, guided_within, ideal
-from snrise.process import Prediction, Straight, Target, diffuse
+from snrise.denoisers import (
+    clipped,
+    dynamically_clipped,
+    from_network,
+    gaussian,
+    guided,
+    guided_within,
+    ideal,
+    rescaled,
+    upsampled,
+)
+from snrise.pooling import pool
+from snrise.process import VP, Prediction, Straight, Target, diffuse
 
 LEVELS = torch.tensor([-6.0, -1.0, 2.0, 9.0], dtype=torch.float64)
 
@@ -76,6 +87,130 @@ def test_guided_within_steers_only_inside_and_skips_the_reference_outside():
     assert len(calls) == 2
 
 
+def test_autoguidance_corrects_what_the_weaker_network_does_worse():
+    """Both err in the same direction, the weaker one twice as much: at scale 2 the error is gone."""
+    z, truth = noise(4, 3, 8, 8), noise(4, 3, 8, 8, seed=1)
+    error = noise(4, 3, 8, 8, seed=2)
+    guide = guided(lambda z, logsnr: truth + error, lambda z, logsnr: truth + 2 * error, 2.0)
+    torch.testing.assert_close(guide(z, LEVELS), truth)
+
+
+def test_dynamic_clipping_scales_images_that_leave_the_range_and_only_those():
+    z = noise(4, 3, 16, 16)
+    z[1] *= 0.1
+    x = dynamically_clipped(lambda z, logsnr: 3 * z, 0.9)(z, LEVELS)
+    for i in (0, 2, 3):
+        limit = (3 * z[i]).abs().flatten().sort().values[round(0.9 * (z[i].numel() - 1))]
+        torch.testing.assert_close(x[i], (3 * z[i]).clamp(-limit, limit) / limit, rtol=1e-2, atol=1e-2)
+        assert x[i].abs().max() == 1
+    torch.testing.assert_close(x[1], 3 * z[1])
+    assert dynamically_clipped(lambda z, logsnr: z.bfloat16())(z, LEVELS).abs().max() <= 1
+
+
+def test_rescaled_has_the_contrast_of_the_unguided_image():
+    x, steered = noise(4, 3, 8, 8), 3 * noise(4, 3, 8, 8, seed=1) + 0.5
+    had, has = (images.std(dim=(1, 2, 3)) for images in (x, steered))
+    torch.testing.assert_close(rescaled(steered, x, 0.0), steered)
+    for phi in (0.7, 1.0):
+        found = rescaled(steered, x, phi)
+        torch.testing.assert_close(found.std(dim=(1, 2, 3)), phi * had + (1 - phi) * has, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, steered * (found.std() / steered.std()), rtol=0.2, atol=0.2)
+    plain = torch.full((1, 3, 8, 8), 0.4)
+    torch.testing.assert_close(rescaled(2 * plain, plain, 1.0), 2 * plain)
+
+
+def test_guidance_is_rescaled_inside_its_interval_alone():
+    z = noise(4, 3, 8, 8)
+    found = guided_within(strong, weak, 2.5, (-2.0, 5.0), rescale=0.7)(z, LEVELS)
+    torch.testing.assert_close(found[[0, 3]], strong(z, LEVELS)[[0, 3]])
+    torch.testing.assert_close(found[1:3], rescaled(guided(strong, weak, 2.5)(z, LEVELS), strong(z, LEVELS), 0.7)[1:3])
+    torch.testing.assert_close(guided(strong, weak, 2.5, 0.7)(z, LEVELS)[1:3], found[1:3])
+
+
+# Images larger than the network knows
+
+
+SMALL = (2, 3)
+
+
+def repeated(images, factor):
+    return images.repeat_interleave(factor, dim=-1).repeat_interleave(factor, dim=-2)
+
+
+@pytest.mark.parametrize("process", flat(PROCESSES))
+@pytest.mark.parametrize("factor", [2, 3, 8])
+def test_upsampled_is_exact_for_images_without_fine_structure(process, factor):
+    """Repeated pixels of mean m and variance v are each seen s² times, so E[x|z] = m + αvs²/(α²vs² + σ²)·(D z − αm).
+
+    The network knows small images only; of large ones it says nothing.
+    """
+    mean, variance = torch.tensor([0.3, 0.6], dtype=torch.float64)
+    small = gaussian(mean, variance, process)
+
+    def network(z, logsnr):
+        return small(z, logsnr) if z.shape[-2:] == SMALL else torch.zeros_like(z)
+
+    x = repeated(mean + variance.sqrt() * noise(4, 3, *SMALL), factor)
+    z = diffuse(x, noise(*x.shape, seed=1), LEVELS, process)
+    alpha, sigma = (a[:, None, None, None] for a in process.alpha_sigma(LEVELS))
+    seen = variance * factor**2
+    wanted = mean + alpha * seen / (alpha**2 * seen + sigma**2) * (pool(z, factor) - alpha * mean)
+    torch.testing.assert_close(upsampled(network, factor, process)(z, LEVELS), repeated(wanted, factor))
+
+
+def test_upsampled_equals_the_formula_of_the_paper():
+    """Under VP, in ε: ε̂ + U(ε̂_low/s − D ε̂), with ε̂_low at D z/√(α² + σ²/s²) and s² times the SNR."""
+    network, factor = FakeNetwork(), 2
+    denoise = from_network(network, Prediction.EPS)
+    z, levels = noise(4, 3, 8, 8), torch.tensor([-6.0, -1.0, 2.0, 9.0], dtype=torch.float64)
+    alpha, sigma = (a[:, None, None, None] for a in VP.alpha_sigma(levels))
+    power = alpha**2 + sigma**2 / factor**2
+    snr = factor**2 * (alpha / sigma).flatten() ** 2
+    low = network(pool(z, factor) / power.sqrt(), snr.log())
+    eps = network(z, levels)
+    eps = eps + repeated(low / factor - pool(eps, factor), factor)
+    x = upsampled(denoise, factor)(z, levels)
+    torch.testing.assert_close((z - alpha * x) / sigma, eps)
+
+
+def test_upsampling_takes_coarse_structure_from_one_and_fine_structure_from_the_other():
+    denoise, z = from_network(FakeNetwork(), Prediction.X), noise(4, 3, 8, 12)
+    plain, both = denoise(z, LEVELS), upsampled(denoise, 4)(z, LEVELS)
+    torch.testing.assert_close(both - repeated(pool(both, 4), 4), plain - repeated(pool(plain, 4), 4))
+    half = upsampled(denoise, 4, scale=0.5)(z, LEVELS)
+    torch.testing.assert_close(half, (plain + both) / 2)
+
+
+def test_upsampling_asks_for_the_small_image_within_the_interval_alone_and_costs_little():
+    z, asked = noise(4, 3, 8, 12), []
+
+    def denoise(z, logsnr):
+        asked.append(tuple(z.shape))
+        return z
+
+    within = upsampled(denoise, 2, interval=(-2.0, 5.0))
+    torch.testing.assert_close(within(0 * z + 1, LEVELS)[[0, 3]], torch.ones_like(z)[[0, 3]])
+    assert asked == [(4, 3, 8, 12), (4, 3, 4, 6)]
+    within(z, torch.full((4,), 6.0))
+    assert asked[2:] == [(4, 3, 8, 12)]
+
+
+@pytest.mark.parametrize("process", [VP, Straight()])
+def test_upsampling_at_infinite_levels(process):
+    levels = torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)
+    z, small = noise(2, 3, 8, 8), []
+
+    def denoise(z, logsnr):
+        small.append((z, logsnr))
+        return torch.tanh(z)
+
+    assert upsampled(denoise, 2, process)(z, levels).isfinite().all()
+    # Pooled noise is made whole again; a clean image is left as it is.
+    low, told = small[1]
+    torch.testing.assert_close(low, pool(z, 2) * torch.tensor([2.0, 1.0], dtype=torch.float64)[:, None, None, None])
+    assert torch.equal(told, levels)
+
+
 @pytest.mark.parametrize("process", flat(PROCESSES))
 def test_gaussian_is_the_posterior_mean(process):
     """The line of regression of x on z: E[x|z] = m + cov(x, z)/var(z)·(z − αm)."""
@@ -119,6 +254,10 @@ def test_exact_denoisers_at_infinite_levels():
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: clipped(strong, 1.0, 1.0), r"clipped\.low: got 1\.0; allowed: a number below high=1\.0"),
     (lambda: guided_within(strong, weak, 2.0, (3.0, 1.0)), r"guided_within\.interval: got \(3\.0, 1\.0\)"),
+    (lambda: guided(strong, weak, 2.0, 1.5), r"guided_within\.rescale: got 1\.5; allowed: a number in \[0, 1\]"),
+    (lambda: dynamically_clipped(strong, 0.0), r"dynamically_clipped\.percentile: got 0\.0; allowed: a number above 0"),
+    (lambda: upsampled(strong, 1), r"upsampled\.factor: got 1; allowed: a whole number, 2 or more"),
+    (lambda: upsampled(strong, 2, interval=(1.0, 1.0)), r"upsampled\.interval: got \(1\.0, 1\.0\)"),
 ])
 def test_errors(make, message):
     with pytest.raises(SnriseError, match=message):

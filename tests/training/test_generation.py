@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from examples import SAMPLERS, flat
 from snrise._errors import SnriseError
 from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
@@ -143,9 +144,14 @@ def test_the_process_of_the_target_gives_the_first_noise():
     assert preserving == pytest.approx(torch.sigmoid(torch.tensor(1.0)).sqrt().item(), rel=0.03)
 
 
-def test_negative_guidance_is_refused():
-    with pytest.raises(SnriseError, match=r"Generation\.guidance: got -1"):
-        generation(guidance=-1.0)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"guidance": -1.0}, r"Generation\.guidance: got -1"),
+    ({"upsample": 0}, r"Generation\.upsample: got 0; allowed: a whole number, 1 \(as trained\) or more"),
+    ({"clip": False, "dynamic_clip": 0.9}, r"Generation\.dynamic_clip: got 0\.9; allowed: None where nothing is"),
+])
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(SnriseError, match=message):
+        generation(**changes)
 
 
 @given(weights=st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any), count=st.integers(1, 200),
@@ -191,6 +197,78 @@ def test_labels_for_a_network_without_classes_are_refused():
     how = generation(target=Target(Prediction.X), sampler=Ddim())
     with pytest.raises(SnriseError, match=r"generate\.labels: got \[0\]; allowed: None: this network knows no classes"):
         next(generate(Painter(None), how, torch.tensor([0]), 1))
+
+
+@pytest.mark.parametrize("labels", [[0, 1], None])
+def test_a_weak_network_is_the_reference_of_the_same_labels_and_of_none(labels):
+    class Weak(Painter):
+        """Half as bright."""
+
+        def forward(self, z, logsnr, labels=None):
+            return 0.5 * super().forward(z, logsnr, labels) - 0.1
+
+    weak = Weak()
+    images, calls = paint(labels, guidance=1.5, weak=weak, guidance_interval=(-3.0, 9.0))
+    assert calls == [labels] * 4
+    assert weak.calls == [labels] * 3
+    assert not weak.training
+    grey = torch.zeros(2) if labels is None else torch.tensor([0.25, 0.5])
+    wanted = grey + 0.5 * (grey - 0.5 * grey + 0.1)
+    assert_close(images.double().mean(dim=(1, 2, 3)), 127.5 * (1 + wanted.double()), atol=3, rtol=0)
+
+
+def test_guidance_is_rescaled():
+    """Two stripes, ±0.2 with the class and ±0.1 without: guided at 3, ±0.4; with its contrast again, ±0.2."""
+    class Striped(Painter):
+        def forward(self, z, logsnr, labels=None):
+            stripes = torch.tensor([1.0, -1.0]).repeat(8).expand_as(z)
+            return stripes * (0.1 if labels is None else 0.2)
+
+    grid, found = torch.tensor([-8.0, 12.0], dtype=torch.float64), {}
+    for rescale in (0.0, 0.5, 1.0):
+        how = generation(target=Target(Prediction.X), sampler=Ddim(), logsnrs=grid, guidance=3.0, rescale=rescale)
+        images = next(generate(Striped(), how, torch.tensor([0]), 1)).double()
+        found[rescale] = images[..., 0::2].mean().item() - 127.5
+    assert found == pytest.approx({0.0: 127.5 * 0.4, 0.5: 127.5 * 0.3, 1.0: 127.5 * 0.2}, abs=1.5)
+
+
+def test_dynamic_clipping_scales_into_range():
+    """Half of the pixels are at 2, the others at 1: cut off, all are white; scaled, these are grey."""
+    class Bright(Painter):
+        def forward(self, z, logsnr, labels=None):
+            return torch.tensor([1.0, 2.0]).repeat(8).expand_as(z)
+
+    grid, found = torch.tensor([-8.0, 12.0], dtype=torch.float64), {}
+    for percentile in (None, 0.9):
+        how = generation(target=Target(Prediction.X), sampler=Ddim(), logsnrs=grid, dynamic_clip=percentile)
+        images = next(generate(Bright(), how, None, 1)).double()
+        found[percentile] = images[..., 0::2].mean().item()
+    assert found == pytest.approx({None: 255, 0.9: 127.5 * 1.5}, abs=1)
+
+
+def test_upsampling_asks_for_images_of_both_sizes():
+    seen = []
+
+    class Spy(Painter):
+        def forward(self, z, logsnr, labels=None):
+            seen.append((tuple(z.shape[-2:]), labels.tolist()))
+            return super().forward(z, logsnr, labels)
+
+    how = generation(target=Target(Prediction.X), sampler=Ddim(), size=(32, 48), upsample=2)
+    images = next(generate(Spy(), how, torch.tensor([1, 0]), 2))
+    assert images.shape == (2, 3, 32, 48)
+    assert seen == [((32, 48), [1, 0]), ((16, 24), [1, 0])] * 4
+
+
+@pytest.mark.parametrize("sampler", flat(SAMPLERS))
+def test_every_sampler_makes_images_that_do_not_depend_on_their_batch(sampler):
+    model, labels = network(classes=3), torch.tensor([0, 1, 2])
+    how = generation(guidance=1.5, rescale=0.5, dynamic_clip=0.99, sampler=sampler)
+    whole, single = (torch.cat(list(generate(model, how, labels, 3, batch=batch))).int() for batch in (3, 1))
+    assert (whole - single).abs().max() <= 1
+    states = list(trajectory(model, how, labels, 3))
+    assert len(states) == len(GRID)
+    assert (states[-1].z.int() - whole).abs().max() <= 1
 
 
 # On the way

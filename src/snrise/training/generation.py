@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snrise._errors import require
 from snrise._typing import Denoiser, Images, Labels, LogSnr, Network, Scalars, Size
 from snrise.data import to_uint8
-from snrise.denoisers import clipped, from_network, guided_within
+from snrise.denoisers import clipped, dynamically_clipped, from_network, guided_within, upsampled
 from snrise.process import Target
 from snrise.samplers import Ancestral, Sampler, generators, last, start
 from snrise.training.precision import Precision, autocast
@@ -26,7 +26,22 @@ LABEL_BLOCK = 16
 @final
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """How images come out: the grid of λ, the sampler, guidance (its scale and interval of λ), clipping of x̂."""
+    """How images come out.
+
+    Attributes:
+        target: what the network predicts, and the process.
+        size: height and width of the images, also where they are upsampled.
+        logsnrs: λ at which the sampler stops.
+        sampler: the way there.
+        guidance: its scale; 1 is none. Without labels there is none either, unless there is a weak network.
+        guidance_interval: the λ between which there is any.
+        weak: a weaker network that guidance leads away from, instead of the same network without labels.
+        rescale: φ, how far the contrast that guidance adds is taken back.
+        clip: whether x̂ is held within [−1, 1].
+        dynamic_clip: the percentile of |x̂| at which it is clipped, to be scaled into that range; None cuts it off.
+        upsample: how many times as large as those that the network knows the images are.
+        precision: what the network computes in.
+    """
 
     target: Target
     size: Size
@@ -34,11 +49,20 @@ class Generation:
     sampler: Sampler = Ancestral()
     guidance: float = 1.0
     guidance_interval: tuple[float, float] = (-torch.inf, torch.inf)
+    weak: nn.Module | None = None
+    rescale: float = 0.0
     clip: bool = True
+    dynamic_clip: float | None = None
+    upsample: int = 1
     precision: Precision = Precision.AUTO
 
     def __post_init__(self) -> None:
         require(self.guidance >= 0, "Generation.guidance", self.guidance, "a number, 0 or more (1 is none)")
+        require(self.upsample >= 1, "Generation.upsample", self.upsample, "a whole number, 1 (as trained) or more")
+        require(
+            self.clip or self.dynamic_clip is None, "Generation.dynamic_clip", self.dynamic_clip,
+            "None where nothing is clipped", "clip=True",
+        )
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
@@ -137,8 +161,15 @@ def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Den
     asked = _asked(network, how.precision)
     labels = None if labels is None else labels.to(_device(network))
     denoise = from_network(asked, how.target, labels)
-    if labels is not None:
-        denoise = guided_within(denoise, from_network(asked, how.target), how.guidance, how.guidance_interval)
+    reference = None if labels is None else from_network(asked, how.target)
+    if how.weak is not None:
+        reference = from_network(_asked(how.weak, how.precision), how.target, labels)
+    if reference is not None:
+        denoise = guided_within(denoise, reference, how.guidance, how.guidance_interval, how.rescale)
+    if how.upsample > 1:
+        denoise = upsampled(denoise, how.upsample, how.target.process)
+    if how.dynamic_clip is not None:
+        return dynamically_clipped(denoise, how.dynamic_clip)
     return clipped(denoise) if how.clip else denoise
 
 
