@@ -58,10 +58,19 @@ def test_before_the_first_line_of_the_log(run):
     assert "nothing is logged yet, so there are no curves" in snrise("show", "run")
 
 
+def test_a_picture_says_how_it_was_made(run):
+    snrise("sample", "run", "-n", 2, "--seed", 5, "--out", "a")
+    output = snrise("show", "a/000001.png")
+    for told in ("number         1", 'run            {"name": "tiny", "images_seen": 48, "weights": "',
+                 "seed           5", "class          ", "again: snrise sample RUN -n 1 --first 1 --seed 5 --class "):
+        assert told in output, told
+
+
 def test_mistakes(run, monkeypatch, capsys):
     assert fails(monkeypatch, capsys, "show", "nowhere") == (
         "nowhere: got 'no config.yaml'; allowed: a run's folder; train one: snrise train")
     error = fails(monkeypatch, capsys, "show", "run", "--out", "a.txt")
     assert error.startswith("--out a.txt: no such picture format '.txt'")
+    assert fails(monkeypatch, capsys, "show", "run/curves.png").startswith("run/curves.png: got 'no such file'")
     (run / "log.jsonl").write_text("nonsense\n")
     assert fails(monkeypatch, capsys, "show", "run").startswith("run/log.jsonl: holds a line that is not JSON")

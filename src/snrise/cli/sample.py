@@ -1,119 +1,241 @@
 """`snrise sample`: pictures from a run."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from PIL import Image
-from rich.progress import track
-from torch import Tensor
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from snrise import build, documents
-from snrise._errors import require
+from snrise import build, plots
+from snrise._errors import require, unknown
+from snrise.build import Trained
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.construct import construct
-from snrise.plots import sample_grid
-from snrise.samplers import Ancestral, Sampler, uniform_time
-from snrise.schedules import Schedule
-from snrise.training import Generation, draw_labels, generate
+from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
+from snrise.cli.stopping import stop_signals
+from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
+from snrise.runs.gallery import Gallery, as_png
+from snrise.samplers import GRIDS, SAMPLERS
+from snrise.training import State
+from snrise.training.files import write_atomically
+from snrise.training.memory import keep_freed_memory
 
 __all__ = ["sample"]
+
+#: Columns of a strip and frames of an animation, at most.
+COLUMNS, FRAMES = 10, 80
+#: Pictures whose states are shown, at most.
+SHOWN = 16
+#: Groups of options.
+WHAT, HOW, GUIDE = "What to make", "How, if other than the run says", "Guidance, if other than the run says"
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="A run's folder (its last checkpoint), or one checkpoint file.")],
-    number: Annotated[int, typer.Option("-n", "--number", help="How many pictures.", min=1)] = 64,
-    steps: Annotated[int | None, typer.Option(help="Network evaluations a picture.", show_default="the run's")] = None,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same pictures, in any batch.", min=0, max=2**63 - 1)
-    ] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="A grid (….png) or a folder of single PNGs.", show_default="RUN/samples-SEED.png"),
-    ] = None,
-    classes: Annotated[
+    settings: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Only this class; may be given several times.", show_default="as in the data"),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Any setting of sampling, such as sampling.steps=16."),
     ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance; 1 is none.", show_default="the run's")
+    number: Annotated[
+        int | None, typer.Option("-n", "--number", help="How many pictures.", min=1, max=10_000_000,
+                                 show_default="64; 4 with --states", rich_help_panel=WHAT)
     ] = None,
-    eta: Annotated[float | None, typer.Option(help="From 0, DDIM, to 1, DDPM.", show_default="the run's")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A grid (….png), or a folder of single PNGs; in a folder, what an interrupted "
+                                  "command has left is made.", show_default="RUN/samples-SEED.png",
+                                  rich_help_panel=WHAT)
+    ] = None,
+    states: Annotated[
+        Path | None, typer.Option(help="Instead, show how the pictures come about: a strip (….png) or an animation "
+                                  "(….gif, ….webp).", show_default=False, rich_help_panel=WHAT)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same pictures, in any batch.", min=0, max=2**63 - 1,
+                          rich_help_panel=WHAT)
+    ] = 0,
+    first: Annotated[
+        int, typer.Option(help="The number of the first picture.", min=0, max=10_000_000, rich_help_panel=WHAT)
+    ] = 0,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Only this class; may be given several times.",
+                                       show_default="as in the data", rich_help_panel=WHAT)
+    ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH, if other than trained at; the schedule is "
+                                 "shifted to it.", rich_help_panel=WHAT)
+    ] = None,
+    upsample: Annotated[
+        int | None, typer.Option(help="So many times as large as trained at, coarse structure being that of the "
+                                 "trained size.", rich_help_panel=WHAT)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps from noise to picture.", rich_help_panel=HOW)] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help=f"One of {', '.join(SAMPLERS)}.", rich_help_panel=HOW)
+    ] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="From 0, DDIM, to 1, DDPM; of the sampler ancestral.", rich_help_panel=HOW)
+    ] = None,
     gamma: Annotated[
-        float | None, typer.Option(help="From 0, the small variance, to 1, the large one.", show_default="the run's")
+        float | None, typer.Option(help="From 0, the small variance, to 1, the large one; of the sampler ancestral.",
+                                   rich_help_panel=HOW)
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help=f"Where it stops on its way, one of {', '.join(GRIDS)}.", rich_help_panel=HOW)
+    ] = None,
+    clip: Annotated[
+        Clip | None, typer.Option(help="Whether what is seen in the noise is held within the range of images: cut off, "
+                                  "or scaled by its image's own 99.5th percentile.", rich_help_panel=HOW)
     ] = None,
     schedule: Annotated[
-        str | None,
-        typer.Option(metavar="YAML", show_default="the run's", help="Sample on another schedule than the model was "
-                     "trained with, such as `{kind: cosine, logsnr_max: 10}`: its steps may ask for noise levels that "
-                     "the model never saw."),
+        str | None, typer.Option(metavar="YAML", help="Another schedule than the model was trained with, such as "
+                                 "`{kind: cosine, logsnr_max: 10}`: its steps may ask for noise levels that the model "
+                                 "never saw.", rich_help_panel=HOW)
     ] = None,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
+    guidance: Annotated[
+        float | None, typer.Option(help="Its scale; 1 is none. Away from the network without classes, or from --weak.",
+                                   rich_help_panel=GUIDE)
+    ] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Guide only where λ is between these.",
+                                 rich_help_panel=GUIDE)
+    ] = None,
+    rescale: Annotated[
+        float | None, typer.Option(help="How far the contrast that guidance adds is taken back, 0 to 1.",
+                                   rich_help_panel=GUIDE)
+    ] = None,
+    weak: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Guide away from this weaker run or earlier checkpoint "
+                                  "(autoguidance).", rich_help_panel=GUIDE)
+    ] = None,
     ema: Annotated[bool, typer.Option("--ema/--last", help="The averaged weights, or the last ones.")] = True,
+    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
     device: DeviceOption = "auto",
 ) -> None:
-    """Sample from a run, on the schedule that it was trained with."""
-    trained = build.open_run(run, ema=ema, device=device_of(device))
+    """Sample from a run, on the schedule that it was trained with.
+
+    Every PNG says how it was made: `snrise show PICTURE.png`.
+    """
+    place, number = _place(run, out, states, seed), number or (4 if states else 64)
+    where = device_of(device)
+    trained, other = _open(run, ema, where), None if weak is None else _open(weak, ema, where)
+    changes = {
+        "steps": steps, "grid": grid, "guidance": guidance, "guidance_interval": interval_of(guidance_interval),
+        "rescale": rescale, "upsample": upsample,
+    }
+    trained = with_options(trained.with_sampling(settings or []), changes, sampler, {"eta": eta, "gamma": gamma}, clip)
+    trained = on_schedule(at_resolution(trained, resolution), schedule, _warn)
+    gallery = Gallery(trained=trained, seed=seed, classes=tuple(classes or ()), weak=other)
+    check_guidance(gallery, given=guidance is not None or weak is not None)
+    numbers = range(first, first + number)
+    gallery.labels(numbers[:1])
+    keep_freed_memory()
+    if states is not None:
+        _write_states(gallery, numbers, place)
+    elif place.suffix:
+        _write_grid(gallery, numbers, place, batch)
+    else:
+        _fill(gallery, numbers, place, batch)
+
+
+def _open(run: Path, ema: bool, device: torch.device) -> Trained:
+    trained = build.open_run(run, ema=ema, device=device)
     for told in trained.broken:
-        typer.secho(f"passed over a broken checkpoint: {told}", err=True, fg="yellow")
-    target = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
-    grid = target.suffix.lower() == ".png"
-    require(grid or not target.suffix, "--out", str(target), "a grid (….png) or a folder")
-    require(grid or not target.is_file(), "--out", str(target), "a grid (….png) or a folder; this is a file")
-    how = build.generation(trained.config, steps=steps, guidance=guidance, sampler=_sampler(trained, eta, gamma))
-    if schedule is not None:
-        how = _on_schedule(how, schedule)
-    labels = _labels(trained, classes, number, seed)
-    parts = generate(trained.network, how, labels, number, seed=seed, batch=batch)
-    batches = -(-number // batch)
-    if grid:
-        images = torch.cat(list(track(parts, "sampling", total=batches)))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sample_grid(images).save(target)
-        typer.echo(f"{number} pictures in {target}")
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for images in track(parts, "sampling", total=batches):
-        for image in images:
-            _png(image).save(target / f"{written:06d}.png")
-            written += 1
-    typer.echo(f"{written} pictures in {target}{'/'}")
+        _warn(f"passed over a broken checkpoint: {told}")
+    return trained
 
 
-def _sampler(trained: build.Trained, eta: float | None, gamma: float | None) -> Sampler | None:
-    """The run's sampler with another eta or gamma, or None for the run's own."""
-    if eta is None and gamma is None:
-        return None
-    own = trained.config.sampling.sampler
-    base = own if isinstance(own, Ancestral) else Ancestral(eta=0.0)
-    return Ancestral(eta=base.eta if eta is None else eta, gamma=base.gamma if gamma is None else gamma)
+def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
+    """Where the pictures shall be; a folder has no suffix."""
+    if states is not None:
+        require(out is None, "--out", str(out), "either --out or --states")
+        if states.suffix.lower() not in (".png", *ANIMATIONS):
+            raise unknown("--states", states.suffix, (".png", *ANIMATIONS), "picture format")
+        return states
+    place = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
+    grid = place.suffix.lower() == ".png"
+    require(grid or not place.suffix, "--out", str(place), "a grid (….png) or a folder")
+    require(grid or not place.is_file(), "--out", str(place), "a grid (….png) or a folder; this is a file")
+    return place
 
 
-def _on_schedule(how: Generation, text: str) -> Generation:
-    """The same steps on another schedule, with a warning of what that means."""
-    base: Schedule = construct(Schedule, documents.value(text, "--schedule"), "--schedule")
-    other = replace(how, logsnrs=uniform_time(base, len(how.logsnrs) - 1))
-    own, new = (f"{float(h.logsnrs.min()):.1f} … {float(h.logsnrs.max()):.1f}" for h in (how, other))
-    typer.secho(
-        f"sampling on another schedule than the model was trained with: λ {new} instead of {own}; levels outside of "
-        "those trained are guesses, and steps fall where training spent other shares of its time",
-        err=True, fg="yellow",
+def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
+    """Single pictures in a folder; a signal stops it after the batch at hand."""
+    found = None
+    with stop_signals() as stopped, _progress(len(numbers)) as advance:
+        for done in gallery.fill(folder, numbers, batch):
+            found = done if found is None else found
+            advance(done)
+            if stopped and done < len(numbers):
+                break
+    there = f", {found} of them from before" if found else ""
+    if done < len(numbers):
+        typer.echo(f"stopped: {done} of {len(numbers)} pictures in {folder}/{there}; the same command goes on")
+        raise typer.Exit(128 + stopped[0])
+    typer.echo(f"{done} pictures in {folder}/{there}")
+
+
+def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
+    _check_pixels(*grid_size(len(numbers), gallery.how.size), "a folder of single pictures: --out DIR")
+    parts: list[torch.Tensor] = []
+    with _progress(len(numbers)) as advance:
+        for images in gallery.draw(numbers, batch):
+            parts.append(images)
+            advance(sum(map(len, parts)))
+    picture = plots.sample_grid(torch.cat(parts))
+    write_atomically(path, as_png(picture, {"numbers": [numbers.start, numbers.stop - 1]} | gallery.origin()))
+    typer.echo(f"{len(numbers)} pictures in {path}")
+
+
+def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
+    """A strip or an animation of evenly chosen states, the last one among them."""
+    require(len(numbers) <= SHOWN, "--number", len(numbers), f"up to {SHOWN} with --states")
+    steps, suffix = len(gallery.how.logsnrs) - 1, path.suffix.lower()
+    shown = min(steps + 1, FRAMES if suffix in ANIMATIONS else COLUMNS)
+    height, width = gallery.how.size
+    _check_pixels(2 * len(numbers) * height, COLUMNS * width, "fewer: -n 1")
+    chosen = {round(i * steps / (shown - 1)) for i in range(shown)}
+    kept: list[State] = []
+    with _progress(steps + 1, "steps") as advance:
+        for i, state in enumerate(gallery.states(numbers)):
+            if i in chosen:
+                kept.append(state)
+            advance(i + 1)
+    if suffix in ANIMATIONS:
+        write_atomically(path, animated(frames(kept), suffix))
+    else:
+        shared = {"states": len(kept), "numbers": [numbers.start, numbers.stop - 1]}
+        write_atomically(path, as_png(strip(kept), shared | gallery.origin()))
+    typer.echo(f"{shown} of {steps + 1} states of {len(numbers)} pictures in {path}")
+
+
+def _check_pixels(width: int, height: int, fix: str) -> None:
+    """Raise for a picture so large that programs refuse to open it."""
+    most = Image.MAX_IMAGE_PIXELS or 0
+    require(width * height <= most, "--number", f"a picture of {width}x{height}", f"up to {most:,} pixels", fix)
+
+
+@contextmanager
+def _progress(total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """A progress bar, on a terminal: share, count, speed, time left."""
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(), TaskProgressColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )
-    return other
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def advance(done: int) -> None:
+            progress.update(task, completed=done)
+            speed = progress.tasks[0].speed
+            progress.update(task, rate="" if speed is None else f"{speed:.1f} {unit}/s")
+
+        yield advance
 
 
-def _labels(trained: build.Trained, classes: list[str] | None, number: int, seed: int) -> Tensor | None:
-    if classes:
-        chosen = trained.labels_of(classes)
-        return torch.tensor([chosen[i % len(chosen)] for i in range(number)])
-    if trained.classes is None:
-        return None
-    require(trained.frequencies is not None, "checkpoint.frequencies", None, "the share of each class")
-    return draw_labels(trained.frequencies or (), number, seed)
-
-
-def _png(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).numpy())
+def _warn(text: str) -> None:
+    typer.secho(text, err=True, fg="yellow")

@@ -1,5 +1,6 @@
 """`snrise show`: what a run has done so far, in words and curves."""
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +11,22 @@ from rich.console import Console
 from snrise import build, plots
 from snrise.cli.options import check_chart
 from snrise.runs import Summary, summarize
+from snrise.runs.gallery import command_of, origin_of
 from snrise.training.logs import Meter
 
 __all__ = ["show"]
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a picture of `snrise sample`.")],
     out: Annotated[
         Path | None, typer.Option(help="The curves: .png, .svg or .pdf.", show_default="RUN/curves.png")
     ] = None,
 ) -> None:
-    """Sum up a run, also one that goes on, and draw its curves."""
+    """Sum up a run, also one that goes on, and draw its curves; or tell how a picture was made."""
+    if run.suffix.lower() == ".png":
+        _show_picture(origin_of(run))
+        return
     path = out or run / "curves.png"
     check_chart(path)
     summary = summarize(run)
@@ -35,6 +40,14 @@ def show(
         return
     centres = Meter(build.levels(summary.config)).centres
     console.print(f"written: {plots.save(plots.training_curves(summary.lines, centres, title=str(run)), path)}")
+
+
+def _show_picture(origin: dict[str, Any]) -> None:
+    """What a picture says of how it was made, and the command that makes it again."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for name, value in origin.items():
+        console.print(f"{name:<15}{value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)}")
+    console.print(f"again: {command_of(origin)}", style="bold")
 
 
 def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:

@@ -1,0 +1,236 @@
+"""Pictures by number, each with what made it, in a folder that is gone on with where it was left.
+
+>>> gallery = Gallery(trained=build.open_run(Path("runs/emoji-32")), seed=1)  # doctest: +SKIP
+>>> for done in gallery.fill(Path("pictures"), range(10_000)):  # doctest: +SKIP
+...     print(f"{done} pictures are there")
+"""
+
+import io
+import json
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from snrise import build, documents
+from snrise._errors import SnriseError, invalid, require
+from snrise._typing import Labels
+from snrise.build import Trained
+from snrise.construct import plain
+from snrise.training import Generation, State, draw_labels, generate, trajectory
+from snrise.training.files import held, write_atomically
+
+__all__ = ["KEY", "SETTINGS", "Gallery", "as_png", "command_of", "origin_of"]
+
+#: The name of a PNG's text that says how it was made.
+KEY = "snrise"
+#: The file of a folder of pictures that says how they are made.
+SETTINGS = "sampling.json"
+#: How every PNG begins and ends; PNG specification, 5.2 and 11.2.5.
+PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """All pictures that a network makes of a seed. Each depends on its number, the seed and its class only.
+
+    `classes` are names that the pictures take turns in; without any, classes are those of the data, as often as there.
+    `weak` is a weaker run that guidance leads away from.
+    """
+
+    trained: Trained
+    seed: int = 0
+    classes: tuple[str, ...] = ()
+    weak: Trained | None = None
+
+    @cached_property
+    def how(self) -> Generation:
+        """The way from noise to pictures."""
+        return build.generation(self.trained.config, weak=None if self.weak is None else self.weak.network)
+
+    def labels(self, numbers: range) -> Labels | None:
+        """The class numbers of some pictures; None for a network without classes."""
+        if self.classes:
+            chosen = self.trained.labels_of(self.classes)
+            return torch.tensor([chosen[i % len(chosen)] for i in numbers])
+        if self.trained.classes is None:
+            return None
+        frequencies = self.trained.frequencies
+        require(frequencies is not None, "checkpoint.frequencies", frequencies, "the share of each class")
+        return draw_labels(frequencies or (), numbers.stop, self.seed)[numbers.start :]
+
+    def draw(self, numbers: range, batch: int = 64) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+        """Yield the pictures of some numbers in batches, as `generate` does."""
+        return self._draw(numbers, self.labels(numbers), batch)
+
+    def _draw(self, numbers: range, labels: Labels | None, batch: int) -> Iterator[Tensor]:
+        return generate(
+            self.trained.network, self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start
+        )
+
+    def states(self, numbers: range) -> Iterator[State]:
+        """Yield the states that some pictures pass through, all of them at a time, as `trajectory` does."""
+        return trajectory(
+            self.trained.network, self.how, self.labels(numbers), len(numbers), seed=self.seed, first=numbers.start
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What all of the pictures are made with, as JSON holds it."""
+        config = self.trained.config
+        return {
+            "run": _identity(self.trained), "weak": None if self.weak is None else _identity(self.weak),
+            "seed": self.seed, "classes": list(self.classes) or None, "resolution": list(config.data.resolution),
+            "schedule": plain(config.schedule), "sampling": plain(config.sampling),
+        }
+
+    def origin(self) -> dict[str, Any]:
+        """The settings, and what computed them."""
+        device = next(self.trained.network.parameters()).device.type
+        made = {"snrise": version("snrise"), "torch": str(torch.__version__), "device": device}
+        return self.settings() | {"made_with": made}
+
+    def fill(self, folder: Path, numbers: range, batch: int = 64) -> Iterator[int]:
+        """Write `folder/000000.png` … of the numbers that it lacks; yield how many are there, first as it was found.
+
+        A batch that lacks a picture is computed whole, so that a picture is the same to the last bit after whatever
+        interruption it is made.
+
+        Raises:
+            SnriseError: if the folder holds pictures that were made otherwise, or another process fills it.
+        """
+        with held(folder):
+            self._settle(folder, numbers)
+            labels = self.labels(numbers)
+            done = {i for i in numbers if _is_whole(folder / _name(i))}
+            yield len(done)
+            for begin in range(0, len(numbers), batch):
+                part = numbers[begin : begin + batch]
+                if done.issuperset(part):
+                    continue
+                own = None if labels is None else labels[begin : begin + batch]
+                (images,) = self._draw(part, own, batch)
+                self._write(folder, {i: k for k, i in enumerate(part) if i not in done}, images, own)
+                done.update(part)
+                yield len(done)
+
+    def _write(self, folder: Path, places: dict[int, int], images: Tensor, labels: Labels | None) -> None:
+        """Write pictures, each by its number and its place in a batch."""
+        shared = {name: value for name, value in self.origin().items() if name != "classes"}
+        names = self.trained.classes or ()
+
+        def write(number: int, k: int) -> None:
+            origin = {"number": number, "class": None if labels is None else names[int(labels[k])]} | shared
+            write_atomically(folder / _name(number), as_png(images[k], origin))
+
+        # In threads, or compression and the disk would keep a GPU waiting.
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(write, places.keys(), places.values()):
+                pass
+
+    def _settle(self, folder: Path, numbers: range) -> None:
+        """Write down how the folder's pictures are made, or raise if they were made otherwise."""
+        path, mine = folder / SETTINGS, self.settings()
+        if path.exists():
+            told = ", ".join(f"{key} was {was!r}, now {now!r}" for key, was, now in _differences(path, mine))
+            if told:
+                raise SnriseError(f"{folder}: holds pictures that were made otherwise: {told}; choose another --out")
+            return
+        stray = next((_name(i) for i in numbers if (folder / _name(i)).exists()), None)
+        if stray:
+            raise SnriseError(f"{folder}: holds {stray}, and no {SETTINGS} says how it was made; choose another --out")
+        write_atomically(path, (json.dumps(mine, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _identity(trained: Trained) -> dict[str, Any]:
+    """What tells a run's weights from any others."""
+    return {"name": trained.config.name, "images_seen": trained.images_seen, "weights": trained.fingerprint}
+
+
+def _differences(path: Path, mine: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    try:
+        return documents.differences(json.loads(path.read_text(encoding="utf-8")), mine)
+    except ValueError as error:
+        raise SnriseError(f"{path}: not JSON: {error}; choose another --out") from None
+
+
+def _name(number: int) -> str:
+    return f"{number:06d}.png"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file begins and ends as a PNG does."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(PNG_BEGIN)) != PNG_BEGIN:
+                return False
+            file.seek(-len(PNG_END), io.SEEK_END)
+            return file.read() == PNG_END
+    except OSError:
+        return False
+
+
+def as_png(picture: UInt8[Tensor, "3 h w"] | Image.Image, origin: dict[str, Any]) -> bytes:
+    """The bytes of a PNG that says, as JSON in its text `snrise`, how it was made.
+
+    >>> picture = as_png(torch.zeros(3, 2, 2, dtype=torch.uint8), {"seed": 1})
+    >>> Image.open(io.BytesIO(picture)).text["snrise"]
+    '{"seed": 1}'
+    """
+    if isinstance(picture, Tensor):
+        picture = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    told = PngInfo()
+    told.add_itxt("Software", f"snrise {version('snrise')}")
+    told.add_itxt(KEY, json.dumps(origin, ensure_ascii=False))
+    file = io.BytesIO()
+    picture.save(file, "PNG", pnginfo=told)
+    return file.getvalue()
+
+
+def origin_of(path: Path) -> dict[str, Any]:
+    """How a picture was made, as it says itself.
+
+    Raises:
+        SnriseError: if it is no PNG of snrise's.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            origin: dict[str, Any] = json.loads(picture.text[KEY])  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        raise invalid(str(path), "no such file", "a picture of snrise sample") from None
+    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
+        raise SnriseError(
+            f"{path}: says nothing of how it was made ({type(error).__name__}); is it a PNG of snrise sample?"
+        ) from None
+    return origin
+
+
+def command_of(origin: dict[str, Any]) -> str:
+    """The command that makes a picture again, from the run that its `RUN` stands for.
+
+    >>> command_of({"number": 7, "class": "cat", "seed": 1, "resolution": [64, 96], "sampling": {"steps": 16}})
+    'snrise sample RUN -n 1 --first 7 --seed 1 --class cat --resolution 64x96 sampling.steps=16'
+    """
+    first, last = origin.get("numbers") or (origin["number"], origin["number"])
+    classes = [origin["class"]] if origin.get("class") else origin.get("classes") or []
+    height, width = origin["resolution"]
+    schedule = origin.get("schedule", {})
+    words = [
+        "snrise", "sample", "RUN", "-n", str(last - first + 1), "--first", str(first), "--seed", str(origin["seed"]),
+        *(word for name in classes for word in ("--class", name)), "--resolution", f"{height}x{width}",
+        *(["--weak", "WEAK"] if origin.get("weak") else []),
+        *(["--states", "states.png"] if origin.get("states") else []),
+        *(["--schedule", json.dumps(schedule["base"])] if schedule and schedule["reference"] is None else []),
+        *(f"sampling.{name}={json.dumps(value)}" for name, value in origin["sampling"].items()),
+    ]
+    return shlex.join(words)
