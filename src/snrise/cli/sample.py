@@ -66,21 +66,25 @@ def sample(
     ] = None,
     resolution: Annotated[
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH, if other than trained at; the schedule is "
-                                 "shifted to it.", rich_help_panel=WHAT)
+                                 "shifted to it. For much larger pictures see --upsample.", rich_help_panel=WHAT)
     ] = None,
     upsample: Annotated[
-        int | None, typer.Option(help="So many times as large as trained at, coarse structure being that of the "
-                                 "trained size.", rich_help_panel=WHAT)
+        int | None, typer.Option(help="So many times as large as trained at; what the trained size shows leads.",
+                                 rich_help_panel=WHAT)
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps from noise to picture.", rich_help_panel=HOW)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps from noise to picture; heun asks the network twice in each.",
+                                 rich_help_panel=HOW)
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(SAMPLERS)}.", rich_help_panel=HOW)
     ] = None,
     eta: Annotated[
-        float | None, typer.Option(help="From 0, DDIM, to 1, DDPM; of the sampler ancestral.", rich_help_panel=HOW)
+        float | None, typer.Option(help="Noise in a step, from 0, DDIM, to 1, DDPM; of ancestral and dpm_solver_pp.",
+                                   rich_help_panel=HOW)
     ] = None,
     gamma: Annotated[
-        float | None, typer.Option(help="From 0, the small variance, to 1, the large one; of the sampler ancestral.",
+        float | None, typer.Option(help="From 0, the small variance, to 1, the large one; of ancestral.",
                                    rich_help_panel=HOW)
     ] = None,
     grid: Annotated[
