@@ -213,8 +213,9 @@ def variational_bound(
 
     `logsnrs` [bins + 1] increases: its ends are λ(1) and λ(0), which the bound depends on, and the rest are the bins.
     In continuous time nothing else of the schedule matters, but its λ at equal times are a good choice:
-    `samplers.uniform_time`. Each image's numbers come from its own generator. A bin costs `draws` calls of the
-    denoiser.
+    `samplers.uniform_time`. Every λ(0) gives a bound: a denoiser that does not know that pixels have 256 levels pays
+    for each λ beyond 10 or so, where noise no longer hides them. Each image's numbers come from its own generator. A
+    bin costs `draws` calls of the denoiser.
 
     Raises:
         SnriseError: for images other than uint8, λ that do not increase or are infinite, not one generator an image.

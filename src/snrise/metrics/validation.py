@@ -50,8 +50,8 @@ class LossByLogsnr(ByImage):
 def eps_loss(denoise: Denoiser, x: Images, eps: Images, logsnr: LogSnr, process: Process = VP) -> Float64[Tensor, " b"]:
     """‖ε̂ − ε‖² = SNR·‖x̂ − x‖², the mean over each image's pixels; Su 2024, §8.4.
 
-    Nothing large is subtracted, as in ε̂ = (z − αx̂)/σ at a high λ. What is left is the rounding of x̂: in float32
-    6e-8·√SNR of the root of the loss, 1e-4 at λ = 15. The denoiser is told λ in float32 at least.
+    No ε̂ is computed, so nothing is divided by a small σ. What is left is the rounding of z and x̂: in float32 6e-8·√SNR
+    of the root of the loss, 1e-4 at λ = 15. The denoiser is told λ in float32 at least.
     """
     logsnr = logsnr.to(x.device, torch.promote_types(x.dtype, torch.float32))
     z = diffuse(x, eps, logsnr, process).to(x.dtype)
