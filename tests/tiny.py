@@ -17,6 +17,7 @@ from PIL import Image
 from snrise import build, cli
 from snrise.config import parse
 from snrise.documents import override, resolve
+from snrise.metrics import Extractor
 from snrise.networks import Kind, Level, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
 from snrise.training import train
 
@@ -61,6 +62,12 @@ NETWORKS = {
     },
 }
 MIXED = NETWORKS["uvit"]["mixed"]
+
+#: Features that cost nothing: pixels pooled to 4x4.
+POOLED = Extractor(
+    name="pooled", dimensions=48, frechet_name="FD-pooled", kernel_name="KID-pooled",
+    load=lambda: lambda images: torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1),
+)
 
 #: A run of 16 px and 3 classes that takes a few ms a step.
 DOCUMENT = """

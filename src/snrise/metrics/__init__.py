@@ -1,14 +1,27 @@
-"""Metrics: pure functions of features, and the features."""
+"""Metrics: pure functions of features, of images and of denoisers; and the features."""
 
 from snrise.metrics.estimates import Estimate, joined
-from snrise.metrics.features import efficientnet_lite0
-from snrise.metrics.flow import Basis, FlowLikelihood, Rademacher, flow_likelihood, flow_log_density
+from snrise.metrics.features import FEATURES, Extractor, efficientnet_lite0
+from snrise.metrics.flow import (
+    Basis,
+    FlowLikelihood,
+    Rademacher,
+    flow_likelihood,
+    flow_log_density,
+    heun_step,
+    rk4_step,
+)
+from snrise.metrics.frechet import Moments, frechet, frechet_caution
 from snrise.metrics.kernel import KernelDistance, kernel_distance
 from snrise.metrics.likelihood import ContinuousTime, DiscreteTime, VariationalBound, diffusion_loss, variational_bound
+from snrise.metrics.neighbours import Nearest, Prdc, nearest, prdc
+from snrise.metrics.spectrum import SpectralDistance, grid_excess, octave_names, radial_power, spectral_distance
 from snrise.metrics.validation import LossByLogsnr, loss_by_logsnr
 
 __all__ = [
-    "Basis", "ContinuousTime", "DiscreteTime", "Estimate", "FlowLikelihood", "KernelDistance", "LossByLogsnr",
-    "Rademacher", "VariationalBound", "diffusion_loss", "efficientnet_lite0", "flow_likelihood", "flow_log_density",
-    "joined", "kernel_distance", "loss_by_logsnr", "variational_bound",
+    "FEATURES", "Basis", "ContinuousTime", "DiscreteTime", "Estimate", "Extractor", "FlowLikelihood", "KernelDistance",
+    "LossByLogsnr", "Moments", "Nearest", "Prdc", "Rademacher", "SpectralDistance", "VariationalBound",
+    "diffusion_loss", "efficientnet_lite0", "flow_likelihood", "flow_log_density", "frechet", "frechet_caution",
+    "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest", "octave_names", "prdc",
+    "radial_power", "rk4_step", "spectral_distance", "variational_bound",
 ]

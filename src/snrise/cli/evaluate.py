@@ -1,0 +1,141 @@
+"""`snrise evaluate`: how good a run's pictures are, or a folder's, beside the data."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.progress import Progress
+from torch import Tensor
+
+from snrise import build, plots
+from snrise._errors import SnriseError, require, unknown
+from snrise._typing import Size
+from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import parse_size
+from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
+from snrise.evaluation import Judgement, Reference, fit, judge
+from snrise.metrics import FEATURES
+from snrise.training import draw_labels, generate
+from snrise.training.files import write_atomically
+
+__all__ = ["evaluate"]
+
+BUILT_IN = "built-in"
+
+
+def evaluate(
+    what: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT|DIR", help="A run to sample from, or pictures.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How to sample, such as sampling.steps=16.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="DIR|built-in", help="What to compare with; built-in are the emoji.",
+                                 show_default="what the run was trained on")
+    ] = None,
+    features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
+    number: Annotated[int, typer.Option("-n", "--number", help="How many pictures, at most.", min=6)] = 5000,
+    resolution: Annotated[
+        str | None, typer.Option(help="Resize a folder's pictures to it.", show_default="the first picture's")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many images of the data, at most.", min=6)] = 50_000,
+    validation: Annotated[
+        str | None, typer.Option(metavar="DIR|built-in", help="Images that the run has not seen, to measure its loss "
+                                 "and likelihood on.", show_default="those of data.hold_out")
+    ] = None,
+    held_out: Annotated[int, typer.Option(help="How many of them, at most.", min=2)] = 256,
+    seed: Annotated[int, typer.Option(help="The seed that a run's pictures are made of.", min=0)] = 0,
+    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
+    out: Annotated[Path | None, typer.Option(help="A folder for the report.", show_default="WHAT-evaluation")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Judge pictures: kernel and Fréchet distance, precision, recall, density, coverage, spectrum, nearest images.
+
+    Of a run also the loss by noise level and bits per dimension, on images that it has not seen. Writes metrics.json,
+    spectrum.png and nearest.png. What was computed for a data set is kept, and found again.
+    """
+    if features not in FEATURES:
+        raise unknown("--features", features, FEATURES, "features")
+    trained, fitted = None, None
+    if what.is_file() or (what / "checkpoints").is_dir():
+        trained = build.open_run(what, device=device_of(device)).with_sampling(settings or [])
+        about: dict[str, Any] = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
+        made, total, data = _samples(trained, number, seed, batch)
+    else:
+        for name, value in (("KEY=VALUE", settings), ("--validation", validation)):
+            require(not value, name, value, "nothing: this is a folder of pictures, and no run")
+        require(reference is not None, "--reference", None, "a folder of images, or built-in, to compare pictures with")
+        about = {"folder": str(what)}
+        made, total, data = _pictures(what, number, resolution)
+    if reference is not None:
+        data = _dataset(reference, data.preprocess.size)
+    with _watched("reference") as watch:
+        compared = Reference.of(data, FEATURES[features], limit, watch=watch)
+    with _watched("samples") as watch:
+        found = judge(_counted(made, total, watch), compared)
+    typer.echo(str(found))
+    if trained is not None:
+        unseen = _dataset(validation, data.preprocess.size) if validation else build.held_out(trained.config)
+        if unseen is not None:
+            with _watched("unseen images") as watch:
+                fitted = fit(trained, unseen, held_out, watch=lambda n: watch(n, min(held_out, len(unseen))))
+            typer.echo(f"\non images that the run has not seen:\n{fitted}")
+        else:
+            typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
+    folder = out or what.with_name(f"{what.stem}-evaluation")
+    more = {} if fitted is None else {"unseen": fitted.as_json()}
+    _write(folder, found, data, about | more)
+    typer.echo(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
+
+
+@contextmanager
+def _watched(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, gone at the end; nothing where there is no terminal."""
+    with Progress(transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _counted(parts: Iterable[Tensor], total: int, watch: Callable[[int, int], None]) -> Iterator[Tensor]:
+    done = 0
+    for part in parts:
+        yield part
+        done += len(part)
+        watch(done, total)
+
+
+def _samples(trained: build.Trained, number: int, seed: int, batch: int) -> tuple[Iterable[Tensor], int, Dataset]:
+    """Pictures of a run, how many, and the data that it was trained on."""
+    labels = None if trained.frequencies is None else draw_labels(trained.frequencies, number, seed)
+    parts = generate(trained.network, build.generation(trained.config), labels, number, seed=seed, batch=batch)
+    return parts, number, build.dataset(trained.config)
+
+
+def _pictures(folder: Path, number: int, resolution: str | None) -> tuple[Iterable[Tensor], int, Dataset]:
+    """The pictures of a folder, how many, and themselves as a data set."""
+    source = ImageFolder(str(folder))
+    width, height = source.read(0).size
+    size = (height, width) if resolution is None else parse_size(resolution, "--resolution")
+    if resolution is None:
+        for i in range(len(source)):
+            if source.read(i).size != (width, height):
+                raise SnriseError(f"{source.name(i)}: not {height}x{width} as {source.name(0)}; give --resolution")
+    pictures, count = Dataset(source, Preprocess(size)), min(number, len(source))
+    return (pictures.images(range(i, min(i + 64, count))) for i in range(0, count, 64)), count, pictures
+
+
+def _dataset(name: str, size: Size) -> Dataset:
+    return Dataset(Emoji() if name == BUILT_IN else ImageFolder(name), Preprocess(size))
+
+
+def _write(folder: Path, found: Judgement, data: Dataset, about: dict[str, Any]) -> None:
+    document = about | {"size": list(data.preprocess.size)} | found.as_json()
+    write_atomically(folder / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
+    title = about.get("run") or about["folder"]
+    decibels = found.spectrum.decibels.tolist()
+    plots.save(plots.octaves({title: decibels}, found.spectrum.names, title="Spectrum"), folder / "spectrum.png")
+    near = torch.stack([data.images(row) for row in found.twins])
+    plots.save(plots.twins(found.pictures, near, found.distances.tolist()), folder / "nearest.png")

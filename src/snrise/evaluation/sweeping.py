@@ -1,0 +1,131 @@
+"""One trained network sampled in several ways, each judged against what it cost in network evaluations."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from snrise import build
+from snrise._errors import SnriseError
+from snrise.evaluation.judging import judge
+from snrise.evaluation.reference import Reference
+from snrise.training import draw_labels, generate
+from snrise.training.files import write_atomically
+
+__all__ = ["Way", "counted", "sweep", "ways"]
+
+
+@final
+@dataclass(frozen=True)
+class Way:
+    """Settings of sampling that differ from the run's, as `key=value`."""
+
+    settings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(s.removeprefix("sampling.") for s in self.settings) or "the run's"
+
+
+def ways(**choices: Sequence[str]) -> list[Way]:
+    """Every combination of values of settings of sampling.
+
+    >>> [str(way) for way in ways(steps=["8", "16"], guidance=["1.5"])]
+    ['steps=8 guidance=1.5', 'steps=16 guidance=1.5']
+    """
+    names = [name for name, values in choices.items() if values]
+    combined = product(*(choices[name] for name in names))
+    return [Way(tuple(f"sampling.{n}={v}" for n, v in zip(names, values, strict=True))) for values in combined]
+
+
+@final
+class counted:
+    """How many images a network was asked for while it is open: `count`.
+
+    >>> import torch
+    >>> network = nn.Identity()
+    >>> with counted(network) as calls:
+    ...     _ = network(torch.zeros(4, 3, 8, 8)), network(torch.zeros(2, 3, 8, 8))
+    >>> calls.count
+    6
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.count = network, 0
+
+    def __enter__(self) -> "counted":
+        self._hook = self.network.register_forward_pre_hook(self._see)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hook.remove()
+
+    def _see(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.count += len(inputs[0])
+
+
+def sweep(
+    trained: build.Trained, chosen: Sequence[Way], reference: Reference, *, number: int, seeds: int, file: Path,
+    batch: int = 64,
+) -> Iterator[dict[str, Any]]:
+    """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
+
+    Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells.
+    """
+    lines = _whole(file)
+    done = {_key(line): line for line in lines}
+    for way, seed in product(chosen, range(seeds)):
+        asked = {
+            "settings": list(way.settings), "seed": seed, "number": number, "features": reference.extractor.name,
+            "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
+        }
+        line = done.get(_key(asked))
+        if line is None:
+            line = asked | _measure(trained, way, reference, number, seed, batch)
+            lines.append(line)
+            write_atomically(file, "".join(json.dumps(one) + "\n" for one in lines).encode())
+        yield line
+
+
+def _measure(
+    trained: build.Trained, way: Way, reference: Reference, number: int, seed: int, batch: int
+) -> dict[str, Any]:
+    how = build.generation(trained.with_sampling(way.settings).config)
+    labels = None if trained.frequencies is None else draw_labels(trained.frequencies, number, seed)
+    spent: list[float] = []
+    with counted(trained.network) as calls:
+        parts = generate(trained.network, how, labels, number, seed=seed, batch=batch)
+        found = judge(_timed(parts, spent), reference)
+    return {"evaluations": calls.count / number, "seconds": sum(spent)} | found.as_json()
+
+
+def _timed(parts: Iterator[Tensor], spent: list[float]) -> Iterator[Tensor]:
+    """The same, with the seconds that each took to come."""
+    started = time.perf_counter()
+    for part in parts:
+        spent.append(time.perf_counter() - started)
+        yield part
+        started = time.perf_counter()
+
+
+def _key(line: dict[str, Any]) -> str:
+    names = ("settings", "seed", "number", "features", "images_seen", "data")
+    return json.dumps([line.get(name) for name in names])
+
+
+def _whole(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file.
+
+    Raises:
+        SnriseError: if one is not JSON.
+    """
+    if not file.exists():
+        return []
+    try:
+        return [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise SnriseError(f"{file}: holds a line that is not JSON: {error}; mend it, or choose another --out") from None

@@ -1,0 +1,198 @@
+"""Several configs trained with the same budget and seeds, and judged alike: one table, whatever interrupts it."""
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple, final
+
+from snrise import build
+from snrise._errors import SnriseError, require
+from snrise.config import RunConfig
+from snrise.construct import plain
+from snrise.documents import differences
+from snrise.evaluation import Judgement, Reference, judge
+from snrise.metrics import Extractor
+from snrise.runs.run import Run
+from snrise.runs.summary import summarize
+from snrise.training import checkpoints, draw_labels, generate, train
+from snrise.training.files import write_atomically
+
+__all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "speed", "table"]
+
+#: Steps before speed is measured, and steps that it is measured over.
+WARM, TIMED = 5, 20
+
+
+class Point(NamedTuple):
+    """What one run was worth after some images: an arm, a seed, images and seconds of training, and metrics by name."""
+
+    arm: str
+    seed: int
+    images_seen: int
+    seconds: float
+    metrics: dict[str, Any]
+
+
+class Row(NamedTuple):
+    """An arm at the end of its runs: the mean of a metric, how far seeds spread, and how many there are."""
+
+    arm: str
+    mean: float
+    spread: float | None
+    n: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Arms by name, each a config that says how long it trains; every seed of every arm is a run in `folder`.
+
+    number: pictures that are judged at each of `points` moments of a run, the last one at its end.
+    """
+
+    folder: Path
+    arms: Mapping[str, RunConfig]
+    seeds: int
+    number: int
+    extractor: Extractor
+    points: int = 4
+
+    def __post_init__(self) -> None:
+        require(len(self.arms) >= 1, "Comparison.arms", len(self.arms), "one arm or more")
+        for name in ("seeds", "points"):
+            value = getattr(self, name)
+            require(value >= 1, f"Comparison.{name}", value, "a whole number above 0")
+
+    def config(self, arm: str, seed: int) -> RunConfig:
+        """The settings of one run."""
+        base = self.arms[arm]
+        every = self._every(arm)
+        log = replace(base.log, checkpoint=every, keep_every=every, samples=base.training.images)
+        return replace(base, name=arm, seed=seed, log=log)
+
+    def run_folder(self, arm: str, seed: int) -> Path:
+        """Where a run is."""
+        return self.folder / f"{arm}-seed{seed}"
+
+    def train(self, arm: str, seed: int, device: Any = None) -> Generator[int, None, None]:
+        """Train one run to its end, or on from where it was; yields images seen. Closed early, it saves first."""
+        config = self.config(arm, seed)
+        folder = self.run_folder(arm, seed)
+        files = checkpoints(folder / "checkpoints")
+        if files and _seen(files[-1]) >= config.training.images:
+            return
+        dataset = build.dataset(config)
+        classes = dataset.source.classes
+        state = build.state(config, None if classes is None else len(classes), device)
+        with Run(config, folder, dataset, state, tell=lambda line: None) as run:
+            try:
+                for report in run:
+                    yield report.images_seen
+            finally:
+                run.save()
+            run.draw()
+
+    def judge(self, arm: str, seed: int, device: Any = None) -> Iterator[Point]:
+        """Judge each kept checkpoint of a run, unless that was done."""
+        folder = self.run_folder(arm, seed)
+        file = folder / "points.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        times = _seconds(folder)
+        reference = Reference.of(build.dataset(self.config(arm, seed)), self.extractor)
+        for checkpoint in self._moments(arm, folder):
+            key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
+            if key not in known:
+                known[key] = self._judge(checkpoint, reference, device).as_json()
+                write_atomically(file, json.dumps(known, indent=1).encode())
+            yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
+
+    def _moments(self, arm: str, folder: Path) -> list[Path]:
+        """The first checkpoint at or after each moment, and the last: not those that an interruption left."""
+        files, every = checkpoints(folder / "checkpoints"), self._every(arm)
+        firsts = {_seen(file) // every: file for file in reversed(files)}
+        return sorted({*(file for moment, file in firsts.items() if moment), files[-1]})
+
+    def _every(self, arm: str) -> int:
+        """Images from one moment to the next."""
+        return -(-self.arms[arm].training.images // self.points)
+
+    def _judge(self, checkpoint: Path, reference: Reference, device: Any) -> Judgement:
+        trained = build.open_run(checkpoint, device=device)
+        how, chances = build.generation(trained.config), trained.frequencies
+        labels = None if chances is None else draw_labels(chances, self.number, seed=0)
+        return judge(generate(trained.network, how, labels, self.number, seed=0), reference)
+
+
+def speed(config: RunConfig, device: Any = None) -> float:
+    """Images a second of a run's first steps, measured on a state that is thrown away."""
+    config = replace(config, training=replace(config.training, images=2**62))
+    dataset = build.dataset(config)
+    classes = dataset.source.classes
+    state = build.state(config, None if classes is None else len(classes), device)
+    batches = dataset.batches(config.training.batch, seed=config.seed)
+    steps = iter(train(state, batches, build.recipe(config)))
+    for _ in islice(steps, WARM):
+        pass
+    started, before = time.perf_counter(), state.images_seen
+    for _ in islice(steps, TIMED):
+        pass
+    return (state.images_seen - before) / (time.perf_counter() - started)
+
+
+def table(points: Sequence[Point], metric: str) -> list[Row]:
+    """Each arm at its end, the best first; the spread is the standard deviation over seeds, if there are two."""
+    rows = []
+    for arm in dict.fromkeys(point.arm for point in points):
+        mine = [point for point in points if point.arm == arm]
+        end = max(point.images_seen for point in mine)
+        values = [point.metrics[metric] for point in mine if point.images_seen == end]
+        rows.append(Row(arm, mean(values), stdev(values) if len(values) > 1 else None, len(values)))
+    return sorted(rows, key=lambda row: row.mean)
+
+
+def curve(points: Sequence[Point], arm: str, metric: str) -> list[tuple[float, float, float]]:
+    """An arm along its runs: seconds of training, the metric, and its spread over seeds (0 for one)."""
+    moments: dict[int, list[Point]] = {}
+    for point in points:
+        if point.arm == arm:
+            moments.setdefault(point.images_seen, []).append(point)
+    found = []
+    for _, at in sorted(moments.items()):
+        values = [point.metrics[metric] for point in at]
+        spread = stdev(values) if len(values) > 1 else 0.0
+        found.append((mean(point.seconds for point in at), mean(values), spread))
+    return found
+
+
+def check_alike(arms: Mapping[str, RunConfig]) -> None:
+    """Raise unless arms differ, by pairs, in some setting."""
+    seen: dict[str, dict[str, Any]] = {}
+    for name, config in arms.items():
+        document = plain(replace(config, name="arm", seed=0))
+        for other, known in seen.items():
+            if not differences(known, document):
+                raise SnriseError(f"compare: {name} and {other} have the same settings; leave one out")
+        seen[name] = document
+
+
+def _seen(checkpoint: Path) -> int:
+    return int(checkpoint.stem)
+
+
+def _seconds(folder: Path) -> Callable[[int], float]:
+    """Seconds of training after a number of images, by the speeds in a run's log."""
+    lines = summarize(folder).lines
+    seen = [0, *(line["images_seen"] for line in lines)]
+    each = [(b - a) / line["images_per_second"] for a, b, line in zip(seen, seen[1:], lines, strict=False)]
+
+    def until(images: int) -> float:
+        whole = [seconds for seconds, end in zip(each, seen[1:], strict=True) if end <= images]
+        rest = next((line for line in lines if line["images_seen"] > images), None)
+        behind = seen[len(whole)]
+        return float(sum(whole) + (0.0 if rest is None else (images - behind) / rest["images_per_second"]))
+
+    return until

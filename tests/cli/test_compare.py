@@ -1,0 +1,126 @@
+"""`snrise compare`: arms on one budget, one table, resumed; and each of its errors."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from snrise import cli
+from snrise.config import parse
+from snrise.documents import read_document
+from snrise.metrics import FEATURES
+from snrise.runs import comparison
+from snrise.runs.comparison import Comparison, Point, Row, curve, table
+from snrise.training import checkpoints
+from tiny import DOCUMENT, POOLED, config, fails
+
+ARMS = ("tiny.yaml name=v", "tiny.yaml name=x loss.prediction=x")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(FEATURES, "pooled", POOLED)
+    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+
+
+def compare(*arguments):
+    command = ["compare", *ARMS, "--features", "pooled", "-n", "8", "--out", "out", *map(str, arguments)]
+    result = CliRunner().invoke(cli.app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def points():
+    return json.loads(Path("out/comparison.json").read_text())
+
+
+def test_a_comparison(tmp_path):
+    output = compare("--images", 32, "--seeds", 2, "--points", 2)
+    found = points()
+    assert [(p["arm"], p["seed"], p["images_seen"]) for p in found] == [
+        (arm, seed, seen) for seed in (0, 1) for arm in ("v", "x") for seen in (16, 32)
+    ]
+    assert all(p["seconds"] > 0 and p["metrics"]["samples"] == 8 for p in found)
+    assert found[1]["seconds"] > found[0]["seconds"]
+    for arm, prediction in (("v", "v"), ("x", "x")):
+        for seed in (0, 1):
+            settings = parse(read_document(str(tmp_path / f"out/{arm}-seed{seed}/config.yaml")))
+            assert (settings.loss.prediction.value, settings.seed, settings.training.images) == (prediction, seed, 32)
+    last = [p["metrics"]["KID-pooled"] for p in found if p["arm"] == "x" and p["images_seen"] == 32]
+    assert f"{sum(last) / 2:.4f} ± " in output
+    for name in ("comparison.png", "grids.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_same_command_again_does_nothing_new(monkeypatch):
+    first = compare("--images", 16, "--seeds", 1, "--points", 1)
+    before = points()
+    monkeypatch.setattr(comparison, "Run", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(comparison, "judge", lambda *a: pytest.fail("judged again"))
+    assert compare("--images", 16, "--seeds", 1, "--points", 1) == first
+    assert points() == before
+
+
+def test_an_interrupted_comparison_goes_on_as_if_it_never_stopped(tmp_path):
+    arms = {"v": config("training.images=32")}
+    whole, cut = (Comparison(folder=tmp_path / name, arms=arms, seeds=1, number=8, extractor=POOLED, points=2)
+                  for name in ("whole", "cut"))
+    assert list(whole.train("v", 0)) == [8, 16, 24, 32]
+    training = cut.train("v", 0)
+    assert [next(training) for _ in range(3)] == [8, 16, 24]
+    training.close()
+    assert [int(f.stem) for f in checkpoints(tmp_path / "cut/v-seed0/checkpoints")] == [16, 24]
+    assert list(cut.train("v", 0)) == [32]
+    assert list(cut.train("v", 0)) == []
+    metrics = [[(p.images_seen, p.metrics) for p in c.judge("v", 0)] for c in (whole, cut)]
+    # What the interruption left, at 24 images, is no moment of the comparison.
+    assert [seen for seen, _ in metrics[0]] == [16, 32]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_budget_of_time_becomes_a_number_of_images(monkeypatch):
+    module = sys.modules["snrise.cli.compare"]
+    monkeypatch.setattr(module, "speed", lambda config, device: 4.1 if config.name == "v" else 8.0)
+    compare("--budget", "4s", "--seeds", 1, "--points", 1)
+    assert {p["arm"]: p["images_seen"] for p in points()} == {"v": 16, "x": 32}
+    # It is measured once.
+    monkeypatch.setattr(module, "speed", lambda config, device: pytest.fail("measured again"))
+    compare("--budget", "4s", "--seeds", 1, "--points", 1)
+
+
+def test_speed_is_that_of_steps():
+    assert comparison.speed(config("training.images=8")) > 0
+
+
+def point(arm, seed, images_seen, value, seconds=1.0):
+    return Point(arm, seed, images_seen, seconds, {"m": value})
+
+
+def test_a_table_is_of_the_ends():
+    found = [point("a", 0, 8, 9.0), point("a", 0, 16, 1.0), point("a", 1, 16, 2.0), point("b", 0, 16, 1.2)]
+    assert table(found, "m") == [Row("b", 1.2, None, 1), Row("a", 1.5, pytest.approx(0.5**0.5), 2)]
+
+
+def test_a_curve_is_of_means():
+    found = [point("a", 0, 8, 4.0, 1.0), point("a", 1, 8, 6.0, 3.0), point("a", 0, 16, 1.0, 5.0), point("b", 0, 8, 0.0)]
+    assert curve(found, "a", "m") == [(2.0, 5.0, pytest.approx(2**0.5)), (5.0, 1.0, 0.0)]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["tiny.yaml"], "compare: got (None, None); allowed: either --budget or --images"),
+    (["tiny.yaml", "--budget", "5 fortnights"], "--budget: got '5 fortnights'; allowed: a time; such as 90s, 10m or 2h"),
+    (["tiny.yaml", "--images", "many"], "--images: got 'many'; allowed: a number of images; such as 64000, 200k or 1.5M"),
+    (["tiny.yaml", "tiny.yaml", "--images", "8"], "compare: two arms are called 'tiny'; give one of them `name=…`"),
+    (["tiny.yaml", "tiny.yaml name=b", "--images", "8"], "compare: b and tiny have the same settings; leave one out"),
+    (["tiny.yaml loss.prediktion=x", "--images", "8"], "config.loss.prediktion: no such setting 'prediktion'; did you"),
+    (["tiny.yaml", "--images", "8", "--features", "pool"], "--features: no such features 'pool'; did you mean 'pooled'?"),
+])
+def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, message):
+    assert fails(monkeypatch, capsys, "compare", *arguments).startswith(message)

@@ -1,0 +1,81 @@
+"""`snrise sweep`: every combination, measured once, and each of its errors."""
+
+import dataclasses
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from snrise import cli
+from snrise.metrics import FEATURES
+from tiny import DOCUMENT, POOLED, fails, objects
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        (path / "tiny.yaml").write_text(DOCUMENT)
+        call("train", "tiny.yaml", "training.images=16", "--out", "run")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setitem(FEATURES, "pooled", POOLED)
+
+
+def call(*arguments):
+    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def sweep(*arguments):
+    return call("sweep", "run", "--features", "pooled", "-n", 8, *arguments)
+
+
+def test_every_combination_against_the_evaluations_it_takes(tmp_path, monkeypatch):
+    output = sweep("--steps", "2,3", "--sampler", "ddim,heun", "--guidance", "1,2", "--out", tmp_path)
+    lines = objects(tmp_path / "sweep.jsonl")
+    taken = {tuple(s.removeprefix("sampling.") for s in line["settings"]): line["evaluations"] for line in lines}
+    assert taken == {
+        ("sampler=ddim", "guidance=1", "steps=2"): 2, ("sampler=ddim", "guidance=1", "steps=3"): 3,
+        ("sampler=ddim", "guidance=2", "steps=2"): 4, ("sampler=ddim", "guidance=2", "steps=3"): 6,
+        # Two a step, but for the last.
+        ("sampler=heun", "guidance=1", "steps=2"): 3, ("sampler=heun", "guidance=1", "steps=3"): 5,
+        ("sampler=heun", "guidance=2", "steps=2"): 6, ("sampler=heun", "guidance=2", "steps=3"): 10,
+    }
+    assert all(line["KID-pooled"] > 0 and line["number"] == 8 for line in lines)
+    assert "sampler=heun guidance=2 steps=3" in output
+    with Image.open(tmp_path / "sweep.png") as picture:
+        assert min(picture.size) > 300
+
+    # What was measured is not measured again; what is new is.
+    lazy = dataclasses.replace(POOLED, load=lambda: pytest.fail("measured again"))
+    monkeypatch.setitem(FEATURES, "pooled", lazy)
+    again = sweep("--steps", "2,3", "--sampler", "ddim,heun", "--guidance", "1,2", "--out", tmp_path)
+    assert again == output
+    assert objects(tmp_path / "sweep.jsonl") == lines
+
+
+def test_seeds_are_averaged(tmp_path):
+    output = sweep("--steps", 2, "--seeds", 2, "--out", tmp_path)
+    values = [line["KID-pooled"] for line in objects(tmp_path / "sweep.jsonl")]
+    assert [line["seed"] for line in objects(tmp_path / "sweep.jsonl")] == [0, 1]
+    assert values[0] != values[1]
+    assert f"{sum(values) / 2:.4f}" in output
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--features", "pool"], "--features: no such features 'pool'; did you mean 'pooled'?"),
+    (["--steps", "4,4"], "--steps: got '4,4'; allowed: values, each once, with commas between them"),
+    (["--steps", "4,x"], "config.sampling.steps: "),
+    (["--sampler", "hein"], "config.sampling.sampler.kind: no such kind 'hein'; did you mean 'heun'?"),
+])
+def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, message):
+    assert fails(monkeypatch, capsys, "sweep", "run", *arguments).startswith(message)
