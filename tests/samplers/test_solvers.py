@@ -1,5 +1,7 @@
 """Heun and DPM-Solver++: what they are the same as, and diffusers' schedulers of their names."""
 
+import math
+
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
@@ -71,12 +73,46 @@ def test_the_last_step_is_of_lower_order_if_wanted_and_always_into_infinity(eta)
 
 
 def test_a_first_step_out_of_pure_noise_is_not_carried_on():
-    """After a step of infinite length x̂ is taken as it is, and Heun does not go back over it."""
+    """After a step of infinite length x̂ is taken as it is."""
     grid = uniform_time(Cosine(logsnr_min=None, logsnr_max=None), 5)
     z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Prediction.X)
-    first_order = follow(Ddim(), denoise, z, grid)
-    assert torch.equal(follow(DpmSolverPP(), denoise, z, grid)[:3], first_order[:3])
-    assert torch.equal(follow(Heun(), denoise, z, grid)[:2], first_order[:2])
+    assert torch.equal(follow(DpmSolverPP(), denoise, z, grid)[:3], follow(Ddim(), denoise, z, grid)[:3])
+
+
+@pytest.mark.parametrize("process", flat(PROCESSES))
+@pytest.mark.parametrize("fall", [3.9, 4.1, 100.0])
+def test_heun_is_heuns_method_in_one_of_two_coordinates(process, fall):
+    """For z/α over s = σ/α, or in a long step for z/σ over 1/s, written as the textbook does."""
+    grid = torch.tensor([-3.0, 0.0, 1.0], dtype=torch.float64)
+    grid[1] = grid[0] + 2 * math.log(fall)
+    grid[2] = grid[1] + 1
+    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Prediction.X)
+    alpha, sigma = process.alpha_sigma(grid)
+
+    def textbook(y, u, slope):
+        first = slope(y, 0)
+        second = slope(y + (u[1] - u[0]) * first, 1)
+        return y + (u[1] - u[0]) * (first + second) / 2
+
+    def x(z, at):
+        return denoise(z, grid[at].expand(2))
+
+    if fall < 4:
+        s = sigma / alpha
+        wanted = alpha[1] * textbook(z / alpha[0], s, lambda y, at: (y - x(alpha[at] * y, at)) / s[at])
+    else:
+        wanted = sigma[1] * textbook(z / sigma[0], alpha / sigma, lambda w, at: x(sigma[at] * w, at))
+    torch.testing.assert_close(follow(Heun(process=process), denoise, z, grid)[1], wanted)
+
+
+def test_heun_out_of_pure_noise():
+    """σ z + α·(the mean of both answers)."""
+    grid = torch.tensor([-torch.inf, -1.0, 1.0], dtype=torch.float64)
+    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Prediction.X)
+    alpha, sigma = VariancePreserving().alpha_sigma(grid[1])
+    first = denoise(z, grid[:1].expand(2))
+    second = denoise(sigma * z + alpha * first, grid[1:2].expand(2))
+    torch.testing.assert_close(follow(Heun(), denoise, z, grid)[1], sigma * z + alpha * (first + second) / 2)
 
 
 # Against diffusers
