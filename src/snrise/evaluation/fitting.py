@@ -19,8 +19,8 @@ __all__ = ["Fit", "fit"]
 LEVELS = torch.tensor([-9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0])
 #: Bins of λ of the bound, equally wide.
 BINS = 24
-#: Beyond these, a bound tells nothing more of 8 bits a pixel.
-ENDS = -20, 20
+#: Beyond the second, a denoiser that does not know that pixels have 256 levels pays for nothing.
+ENDS = -20, 10
 
 
 class Fit(NamedTuple):
@@ -52,7 +52,7 @@ def fit(
     """Measure on `number` images of a data set, evenly taken; each has its own noise, a function of the seed.
 
     The network is told the images' classes where the data set has those it was trained with, and no guidance is used.
-    The ends of the bound are those of the run's schedule, or ±20. `watch` takes the images done.
+    The ends of the bound are those of the run's schedule, within −20 and 10. `watch` takes the images done.
     """
     config, device = trained.config, next(trained.network.parameters()).device
     number = min(number, len(dataset))
