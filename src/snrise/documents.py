@@ -130,6 +130,8 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
 
 def differences(a: Any, b: Any, where: str = "") -> list[tuple[str, Any, Any]]:
     """The settings in which two plain documents differ: path, value in a, value in b."""
+    if _holds_settings(a) and _holds_settings(b) and len(a) == len(b):
+        a, b = ({str(i): item for i, item in enumerate(items)} for items in (a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return [
             found
@@ -137,6 +139,11 @@ def differences(a: Any, b: Any, where: str = "") -> list[tuple[str, Any, Any]]:
             for found in differences(a.get(key), b.get(key), f"{where}.{key}" if where else key)
         ]
     return [] if a == b else [(where, a, b)]
+
+
+def _holds_settings(value: Any) -> bool:
+    """Whether it is a list of settings, such as a network's levels."""
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 class _Loader(yaml.SafeLoader):

@@ -226,6 +226,18 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path):
     opened(tmp_path / "run").close()
 
 
+def test_a_run_goes_on_with_activation_checkpointing(tmp_path):
+    """It changes memory, not numbers; and runs older than the setting go on too."""
+    told = []
+    with opened(tmp_path / "run") as run:
+        next(iter(run))
+        run.save()
+    with opened(tmp_path / "run", "network.levels.1.checkpoint=true", tell=told.append) as run:
+        assert told[0] == "changed: network.levels.1.checkpoint was False, now True"
+        assert run.state.images_seen == 8
+        next(iter(run))
+
+
 @pytest.mark.parametrize("error", [
     torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError(),
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1"),

@@ -6,16 +6,31 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from snrise._errors import invalid, require
-from snrise._typing import Size
+from snrise._typing import Size, StrEnum
+
+
+class Way(StrEnum):
+    """Whether a stage stands on the way to lower resolutions, at the turn, or on the way back."""
+
+    DOWN = "down"
+    MIDDLE = "middle"
+    UP = "up"
 
 
 class StageShape(NamedTuple):
-    """Blocks at one resolution: the image's side is divided by `factor`; `kind` is conv, attention or transformer."""
+    """Blocks at one resolution: the image's side is divided by `factor`; `kind` is conv, attention or transformer.
+
+    `parts` are the network's children that stand there (see `cost`); `checkpoint` is the config's setting, its names
+    joined by dots, that has activations computed anew there.
+    """
 
     factor: int
     channels: int
     blocks: int
     kind: str
+    way: Way
+    parts: tuple[str, ...]
+    checkpoint: str
 
 
 class NetworkConfig(ABC):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snrise._typing import Size
 from snrise.networks.attention import Attention
 
 
@@ -43,7 +44,8 @@ class RmsNorm(nn.RMSNorm):
 class ConvBlock(nn.Module):
     """GN–swish–conv3, GN·(1+scale)+shift–swish–dropout–conv3 (zero), added to the input: [b c h w] -> the same.
 
-    An input of another width, `enters`, is added through a 1×1 convolution. Hoogeboom et al. 2023, app. B.
+    A skip stands beside the input. An input of another width, `enters`, is added through a 1×1 convolution. Hoogeboom
+    et al. 2023, app. B.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class ConvBlock(nn.Module):
         self.shortcut = None if enters == channels else nn.Conv2d(enters, channels, 1)
         self.attention = None if head is None else ConvAttention(channels, head)
 
-    def forward(self, h: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, h: Tensor, emb: Tensor, *skip: Tensor) -> Tensor:
+        h = torch.cat([h, *skip], dim=1) if skip else h
         scale, shift = self.film(emb)
         r = self.norm2(self.conv1(F.silu(self.norm1(h))))
         r = torch.addcmul(shift[:, :, None, None], r, scale[:, :, None, None])
@@ -109,6 +112,14 @@ class TransformerBlock(nn.Module):
         r = torch.cat([self.attention(qkv, size), hidden], dim=-1)
         out: Tensor = h + self.leave(self.dropout(r))
         return out
+
+
+def on_tokens(
+    block: nn.Module, across: nn.Module | None, context: Tensor | None, size: Size, tokens: Tensor, emb: Tensor
+) -> Tensor:
+    """A block of tokens [b n c], then its attention to the context, if it has one."""
+    out: Tensor = block(tokens, emb, size)
+    return out if across is None else across(out, context)
 
 
 class Down(nn.Module):

@@ -1,6 +1,7 @@
 """What networks of levels share: their settings, and how an image and its condition enter and leave."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,9 @@ from torch.nn import functional as F
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
-from snrise.networks.base import NetworkConfig, check_context, check_size
+from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.levels import Level
+from snrise.networks.levels import Kind, Level
 from snrise.networks.stems import Stem, check_factor, stem
 
 
@@ -49,6 +50,15 @@ class LeveledConfig(NetworkConfig):
     def factors(self) -> list[int]:
         """What an image's side is divided by at each level."""
         return [self.stem * 2**i for i in range(len(self.levels))]
+
+    def stage(self, i: int, way: Way, parts: Sequence[str], blocks: int | None = None) -> StageShape:
+        """Level i as a stage, with its own or other blocks."""
+        level = self.levels[i]
+        return StageShape(
+            self.factors[i], level.channels, level.blocks if blocks is None else blocks,
+            "attention" if level.attends and level.kind is Kind.CONV else level.kind.value,
+            way, tuple(parts), f"levels.{i}.checkpoint",
+        )
 
 
 class LeveledNetwork(nn.Module):

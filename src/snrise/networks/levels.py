@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from snrise._errors import require, unknown
 from snrise._typing import StrEnum
 from snrise.networks.attention import CrossAttention
-from snrise.networks.base import StageShape
-from snrise.networks.layers import ConvBlock, TransformerBlock, from_tokens, to_tokens
+from snrise.networks.layers import ConvBlock, TransformerBlock, from_tokens, on_tokens, to_tokens
+from snrise.networks.recomputing import recomputed
 
 
 class Kind(StrEnum):
@@ -24,7 +24,9 @@ class Kind(StrEnum):
 class Level:
     """One resolution of the network: `blocks` on the way down and as many on the way up (the lowest: once).
 
-    A transformer level always attends; a conv level does if `attention` is set. `head` is the width of one head.
+    A transformer level always attends; a conv level does if `attention` is set. `head` is the width of one head. With
+    `checkpoint`, training keeps of each block what enters it and computes the rest anew on the way back: the same
+    numbers in less memory, for a forward pass more.
     """
 
     channels: int
@@ -33,6 +35,7 @@ class Level:
     attention: bool = False
     dropout: float = 0.0
     head: int = 32
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "Level.channels", self.channels, "a whole number above 0")
@@ -52,11 +55,6 @@ class Level:
     def attends(self) -> bool:
         return self.attention or self.kind is Kind.TRANSFORMER
 
-    def shape(self, factor: int, blocks: int | None = None) -> StageShape:
-        """The level as a stage, with its own or other blocks."""
-        kind = "attention" if self.attends and self.kind is Kind.CONV else self.kind.value
-        return StageShape(factor, self.channels, self.blocks if blocks is None else blocks, kind)
-
 
 def widened(level: Level, blocks: int) -> Level:
     """The level with another number of blocks."""
@@ -74,7 +72,7 @@ class Stage(nn.Module):
         self, level: Level, embedding: int, context: int | None = None, skips: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.kind, width = level.kind, level.channels
+        self.kind, self.checkpoint, width = level.kind, level.checkpoint, level.channels
         head = level.head if level.attends else None
         self.blocks, self.across = nn.ModuleList(), nn.ModuleList()
         for i in range(level.blocks):
@@ -94,20 +92,23 @@ class Stage(nn.Module):
         size = (h.shape[2], h.shape[3])
         tokens = to_tokens(h)
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, emb, size)
-            if context is not None and self.across:
-                tokens = self.across[i](tokens, context)
+            tokens = self._kept(partial(on_tokens, block, self._across(i, context), context, size))(tokens, emb)
         return from_tokens(tokens, size)
 
-    def steps(self, context: Tensor | None) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
-        """The blocks of convolutions one by one, each with its attention to the context: (h, emb) -> h."""
+    def steps(self, context: Tensor | None) -> Iterator[Callable[..., Tensor]]:
+        """The blocks of convolutions one by one, each with its attention to the context: (h, emb, skip) -> h."""
         for i, block in enumerate(self.blocks):
-            if context is None or not self.across:
-                yield block
-            else:
-                yield partial(_with_context, block, self.across[i], context)
+            yield self._kept(partial(_on_cells, block, self._across(i, context), context))
+
+    def _across(self, i: int, context: Tensor | None) -> nn.Module | None:
+        return self.across[i] if context is not None and self.across else None
+
+    def _kept(self, block: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return recomputed(block) if self.checkpoint else block
 
 
-def _with_context(block: nn.Module, across: nn.Module, context: Tensor, h: Tensor, emb: Tensor) -> Tensor:
-    h = block(h, emb)
-    return from_tokens(across(to_tokens(h), context), (h.shape[2], h.shape[3]))
+def _on_cells(
+    block: nn.Module, across: nn.Module | None, context: Tensor | None, h: Tensor, emb: Tensor, *skip: Tensor
+) -> Tensor:
+    out: Tensor = block(h, emb, *skip)
+    return out if across is None else from_tokens(across(to_tokens(out), context), (out.shape[2], out.shape[3]))

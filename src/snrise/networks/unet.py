@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snrise._errors import require
-from snrise.networks.base import StageShape
+from snrise.networks.base import StageShape, Way
 from snrise.networks.layers import Down, Up, group_norm
 from snrise.networks.leveled import LeveledConfig, LeveledNetwork
 from snrise.networks.levels import Kind, Stage, widened
@@ -31,10 +31,13 @@ class UNetConfig(LeveledConfig):
 
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
-        levels = list(zip(self.levels, self.factors, strict=True))
-        down = [level.shape(factor) for level, factor in levels]
-        up = [level.shape(factor, level.blocks + 1) for level, factor in levels]
-        return (*down, self.levels[-1].shape(self.divisor, self.middle), *reversed(up))
+        lowest, down, up = len(self.levels) - 1, [], []
+        for i, level in enumerate(self.levels):
+            down.append(self.stage(i, Way.DOWN, [f"down_stages.{i}", *([f"downs.{i - 1}"] if i else [])]))
+            # The way up is numbered from the lowest level.
+            parts = [f"up_stages.{lowest - i}", *([f"ups.{lowest - i - 1}"] if i < lowest else [])]
+            up.append(self.stage(i, Way.UP, parts, level.blocks + 1))
+        return (*down, self.stage(lowest, Way.MIDDLE, ["middle"], self.middle), *reversed(up))
 
     def build(self, classes: int | None) -> "UNet":
         """The network."""
@@ -79,7 +82,7 @@ class UNet(LeveledNetwork):
         for i, stage in enumerate(self.up_stages):
             assert isinstance(stage, Stage)
             for step in stage.steps(context):
-                h = step(torch.cat([h, skips.pop()], dim=1), emb)
+                h = step(h, emb, skips.pop())
             if i < len(self.ups):
                 h = self.ups[i](h)
         return h

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snrise._typing import StrEnum
-from snrise.networks.base import StageShape
+from snrise.networks.base import StageShape, Way
 from snrise.networks.layers import Down, Up, group_norm
 from snrise.networks.leveled import LeveledConfig, LeveledNetwork
 from snrise.networks.levels import Stage
@@ -35,8 +35,14 @@ class UViTConfig(LeveledConfig):
 
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
-        way = [level.shape(factor) for level, factor in zip(self.levels, self.factors, strict=True)]
-        return (*way, *reversed(way[:-1]))
+        lowest = len(self.levels) - 1
+        enters = [[f"downs.{i - 1}"] if i else [] for i in range(lowest + 1)]
+        return (
+            *(self.stage(i, Way.DOWN, [*enters[i], f"down_stages.{i}"]) for i in range(lowest)),
+            self.stage(lowest, Way.MIDDLE, [*enters[lowest], "middle"]),
+            *(self.stage(i, Way.UP, [f"{part}.{i}" for part in ("ups", "merges", "up_stages")])
+              for i in reversed(range(lowest))),
+        )
 
     def build(self, classes: int | None) -> "UViT":
         """The network."""

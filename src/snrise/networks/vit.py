@@ -1,6 +1,7 @@
 """A plain transformer on large patches, for x-prediction. Li and He 2025 (JiT, arXiv 2511.13720)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,10 @@ from torch.nn import functional as F
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
 from snrise.networks.attention import Attention, CrossAttention
-from snrise.networks.base import NetworkConfig, StageShape, check_context, check_size
+from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.layers import RmsNorm, from_tokens, to_tokens, zero
+from snrise.networks.layers import RmsNorm, from_tokens, on_tokens, to_tokens, zero
+from snrise.networks.recomputing import recomputed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class ViTConfig(NetworkConfig):
     """`depth` blocks of `width` on patches of `patch`×`patch` pixels, which enter through `bottleneck` numbers.
 
     With classes, `class_tokens` tokens of the class stand before those of the image from block `class_tokens_from` on.
-    `context` is the width of context vectors, for a network that attends to some.
+    `context` is the width of context vectors, for a network that attends to some. With `checkpoint`, training keeps of
+    each block what enters it and computes the rest anew on the way back.
     """
 
     width: int
@@ -30,6 +33,7 @@ class ViTConfig(NetworkConfig):
     class_tokens: int = 32
     class_tokens_from: int = 4
     dropout: float = 0.0
+    checkpoint: bool = False
     context: int | None = None
     image_channels: int = 3
 
@@ -52,7 +56,8 @@ class ViTConfig(NetworkConfig):
 
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
-        return (StageShape(self.patch, self.width, self.depth, "transformer"),)
+        parts = tuple(f"{part}.{i}" for part in ("blocks", "across") for i in range(self.depth))
+        return (StageShape(self.patch, self.width, self.depth, "transformer", Way.MIDDLE, parts, "checkpoint"),)
 
     def build(self, classes: int | None) -> "ViT":
         """The network."""
@@ -119,9 +124,9 @@ class ViT(nn.Module):
         for i, block in enumerate(self.blocks):
             if i == min(self.config.class_tokens_from, self.config.depth - 1) and self.positions is not None:
                 h = torch.cat([self._class_tokens(labels, len(z), h), h], dim=1)
-            h = block(h, emb, size)
-            if context is not None and self.across:
-                h = self.across[i](h, context)
+            across = self.across[i] if context is not None and self.across else None
+            step = partial(on_tokens, block, across, context, size)
+            h = (recomputed(step) if self.config.checkpoint else step)(h, emb)
         scale, shift = self.modulation(emb)[:, None].chunk(2, dim=-1)
         h = torch.addcmul(shift, self.norm(h[:, -size[0] * size[1] :]), 1 + scale)
         return F.pixel_shuffle(from_tokens(self.leave(h), size), self.config.patch)
