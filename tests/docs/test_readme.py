@@ -9,6 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from snrise.cli import app
+from snrise.metrics import FEATURES
+from tiny import POOLED
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +30,20 @@ def commands() -> list[list[str]]:
     lines = "".join(blocks("sh")).splitlines()
     pattern = r"(?<![\w/])(?:\.venv/bin/)?snrise\s[^&]*"
     return [shlex.split(part)[1:] for line in lines for part in re.findall(pattern, line)]
+
+
+def shortened(arguments: list[str]) -> list[str]:
+    """The same with small settings; of options given twice, the last counts."""
+    match arguments:
+        case ["train", *_]:
+            return arguments + SMALL
+        case ["evaluate" | "sweep", *_]:
+            return [*arguments, "-n", "8"]
+        case ["compare", *rest]:
+            small = [" ".join([part, *SMALL]) if " " in part else part for part in rest]
+            return ["compare", *small, "--images", "32", "--seeds", "1", "-n", "8", "--points", "1"]
+        case _:
+            return arguments
 
 
 def invoke(arguments: list[str]) -> None:
@@ -51,9 +67,13 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (photos / name).mkdir(parents=True)
         Image.new("RGB", (40 + i, 30), (200, 10 * i, 90)).save(photos / name / "x.jpg")
     found = commands()
-    assert {arguments[0] for arguments in found} == {"train", "sample", "schedule", "show"}
+    assert {arguments[0] for arguments in found} == {
+        "train", "sample", "schedule", "show", "evaluate", "sweep", "compare",
+    }
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)
     for arguments in found:
-        invoke(arguments + SMALL if arguments[0] == "train" else arguments)
+        invoke(shortened(arguments))
     assert (tmp_path / "runs" / "emoji-32" / "samples-1.png").is_file()
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 8
 
