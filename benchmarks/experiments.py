@@ -21,6 +21,7 @@ import torch
 from snrise import build, documents
 from snrise.config import RunConfig
 from snrise.data import Batch, Dataset, to_float
+from snrise.metrics import grid_excess
 from snrise.networks import Kind, Level, NetworkConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig, cost
 from snrise.process import Prediction, Target, diffuse
 from snrise.training import TrainState, draw_labels, generate, train
@@ -110,20 +111,6 @@ def held_out_losses(state: TrainState, target: Target, x: torch.Tensor, labels: 
     return losses
 
 
-def grid_power(images: torch.Tensor, factor: int) -> float:
-    """Power at the frequencies of a grid of patches, relative to that of their neighbours: 1 if there is no grid."""
-    grey = images.double().mean(1)
-    power = torch.fft.fft2(grey - grey.mean((1, 2), keepdim=True)).abs().square().mean(0)
-    side = power.shape[0]
-    ratios = []
-    for k in range(1, factor // 2 + 1):
-        at = k * side // factor
-        line = power[:, 1:].mean(1)  # over the other axis, its mean left out
-        for profile in (line, power[1:].mean(0)):
-            ratios.append(float(profile[at] / (0.5 * (profile[at - 1] + profile[(at + 1) % side]))))
-    return mean(ratios)
-
-
 def run(variant: Variant, seed: int, images: int, samples: int) -> dict[str, object]:
     settings = config(variant, seed, images)
     data = build.dataset(settings)
@@ -145,7 +132,7 @@ def run(variant: Variant, seed: int, images: int, samples: int) -> dict[str, obj
             how = build.generation(settings, steps=25, guidance=1.0)
             drawn = torch.cat(list(generate(network, how, labels, samples, seed=seed)))
         found["grid_power"], found["grid_power_of_data"] = (
-            grid_power(im, factor) for im in (drawn, data.images(kept[:500])))
+            grid_excess(im, factor) for im in (drawn, data.images(kept[:500])))
     return found
 
 

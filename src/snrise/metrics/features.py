@@ -1,7 +1,8 @@
 """Features of images by networks that were trained on others: what distances between sets of images are taken in."""
 
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
@@ -76,24 +77,19 @@ def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _fidelity(name: str, layer: str, url: str) -> Callable[[Tensor], Tensor]:
-    """A network of torch-fidelity, which fetches the weights if it can."""
+def _fidelity(name: str, layer: str, url: str, code: str | None = None) -> Callable[[Tensor], Tensor]:
+    """A network of torch-fidelity, whose weights are at `url`; torch.hub gets its code from `code`, if need be."""
     try:
-        from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+        from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
     except ImportError:
         raise SnriseError(f"features: {name} needs torch-fidelity; pip install 'snrise[fidelity]'") from None
-    make = FeatureExtractorInceptionV3 if layer == "2048" else FeatureExtractorDinoV2
-    try:
-        network: nn.Module = make(name, [layer])
-    except (OSError, RuntimeError) as error:  # no connection, no space, a broken file
-        hub = Path(torch.hub.get_dir())
-        code = f", and {DINOV2_CODE} unpacked as {hub}/facebookresearch_dinov2_main" if layer == "dinov2" else ""
-        reason = " ".join(str(error).split())
-        raise SnriseError(
-            f"features: {name}: its weights are not here and could not be fetched ({reason}); put {url} into "
-            f"{hub}/checkpoints{code}"
-        ) from None
+    hub = Path(torch.hub.get_dir())
+    # torch-fidelity would run code that is pickled in the file. Read this way first, it is known to hold tensors only.
+    with _wanted(name, f"put {url} into {hub / 'checkpoints'}"), redirect_stdout(sys.stderr):
+        torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    place = f"unpack {code} as {hub / 'facebookresearch_dinov2_main'}" if code else f"the weights are to be {url}"
+    with _wanted(name, place):
+        network: nn.Module = FEATURE_EXTRACTORS_REGISTRY[name](name, [layer])
 
     def features(images: Tensor) -> Tensor:
         found: Tensor = network(images)[0]
@@ -102,11 +98,22 @@ def _fidelity(name: str, layer: str, url: str) -> Callable[[Tensor], Tensor]:
     return features
 
 
+@contextmanager
+def _wanted(name: str, fix: str) -> Iterator[None]:
+    """What is missing and cannot be fetched, or is damaged, told in one line."""
+    try:
+        yield
+    except Exception as error:  # no connection, no space, a damaged file, one that is something else: libraries' own
+        reason = f"{type(error).__name__} {error}".strip().splitlines()[0]
+        raise SnriseError(f"features: {name} cannot be had ({reason}); {fix}") from error
+
+
 def _dinov2(size: str, dimensions: int) -> Extractor:
     name, hub = f"dinov2-vit-{size}-14", f"dinov2_vit{size}14"
     return Extractor(
         name=name, dimensions=dimensions, frechet_name=f"FD-DINOv2-{size.upper()}",
-        kernel_name=f"KD-DINOv2-{size.upper()}", load=lambda: _fidelity(name, "dinov2", DINOV2.format(hub)),
+        kernel_name=f"KD-DINOv2-{size.upper()}",
+        load=lambda: _fidelity(name, "dinov2", DINOV2.format(hub), DINOV2_CODE),
     )
 
 
@@ -115,6 +122,8 @@ def _dinov2(size: str, dimensions: int) -> Extractor:
 #: EfficientNet-Lite0 (ImageNet) comes with the extra `eval`; images are resized to 224×224 (bicubic, antialiased),
 #: whatever their shape. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
 #: 299×299 and 224×224: with InceptionV3 that is the FID of Heusel et al. 2017 and the KID of Bińkowski et al. 2018.
+#: Their weights are fetched once, if there is a connection, and kept where torch.hub keeps its own; the network of
+#: DINOv2 is code from GitHub that torch.hub fetches too, and runs.
 FEATURES: dict[str, Extractor] = {
     extractor.name: extractor for extractor in (
         Extractor(name="efficientnet-lite0", dimensions=1280, frechet_name="FD-EffNet", kernel_name="KID-EffNet",

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
@@ -26,7 +27,6 @@ def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], degree: in
     The standard error is that of the two sample means of the witness function, mean k(·, a) − mean k(·, b): the leading
     term when the sets differ. All pairs are counted, a block of them at a time: memory grows with n + m.
 
-    >>> import torch
     >>> g = torch.Generator().manual_seed(0)
     >>> a, b = (torch.randn(500, 8, generator=g) for _ in range(2))
     >>> value, error = kernel_distance(a, b)
@@ -50,8 +50,8 @@ def _sums(
 ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " m"]]:
     """Sums of the kernel over y for each x, and over x for each y."""
     over_y, over_x = x.new_zeros(len(x)), x.new_zeros(len(y))
-    for p, of_p in zip(x.split(CHUNK), over_y.split(CHUNK), strict=True):
-        for q, of_q in zip(y.split(CHUNK), over_x.split(CHUNK), strict=True):
+    for p, of_p in zip(torch.split(x, CHUNK), torch.split(over_y, CHUNK), strict=True):
+        for q, of_q in zip(torch.split(y, CHUNK), torch.split(over_x, CHUNK), strict=True):
             kernel = (p @ q.T / p.shape[1] + 1) ** degree
             of_p += kernel.sum(dim=1)
             of_q += kernel.sum(dim=0)

@@ -95,7 +95,8 @@ def _squares(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> Iterator[t
 
 
 def _within(
-    squares: Float64[Tensor, "n m"], limits: Float64[Tensor, "n m"], x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]
+    squares: Float64[Tensor, "n m"], limits: Float64[Tensor, "n m"], x: Float64[Tensor, "n d"],
+    y: Float64[Tensor, "m d"],
 ) -> Bool[Tensor, "n m"]:
     """Whether ‖x − y‖² is at most its limit; where rounding may decide, and for equal features, by the difference."""
     inside = squares <= limits
@@ -110,5 +111,5 @@ def _measured(
     x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"], i: Int64[Tensor, " k"], j: Int64[Tensor, " k"]
 ) -> Float64[Tensor, " k"]:
     """‖x_i − y_j‖² of pairs, to the last digits; the same for x and y in turn."""
-    parts = zip(i.split(PAIRS), j.split(PAIRS), strict=True)
+    parts = zip(torch.split(i, PAIRS), torch.split(j, PAIRS), strict=True)
     return torch.cat([(x[p] - y[q]).square().sum(dim=1) for p, q in parts])

@@ -1,20 +1,18 @@
-"""Power by octave of spatial frequency: what blurs and patch grids do to samples, which features do not see."""
+"""Power by octave of spatial frequency: what blurs and patch grids do to samples, which features hardly see."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
 from snrise._errors import require
 
 __all__ = ["SpectralDistance", "grid_excess", "octave_names", "radial_power", "spectral_distance"]
 
-#: Upper edges of octaves in cycles a pixel, from above: the corner of the square beyond Nyquist, then halves.
-NYQUIST = 0.5
-#: Below a mean power of so much, in units of (1/255)² a pixel, there is nothing but rounding.
+#: The variance of what rounding to whole levels adds: less power than that is none.
 FLOOR = 1 / 12
 
 
@@ -27,38 +25,33 @@ class SpectralDistance(NamedTuple):
 
 
 def radial_power(images: Shaped[Tensor, "n c h w"]) -> Float64[Tensor, " octaves"]:
-    """Mean |FFT|² a pixel of images in units of uint8 levels, over images, channels and the frequencies of an octave.
+    """Mean |FFT|² over hw, in squared levels of uint8, over images, channels and the frequencies of an octave.
 
-    Octaves of |f| in cycles a pixel: …, 1/8 to 1/4, 1/4 to 1/2, and the corners beyond; the mean (f = 0) is left out.
-    White noise of variance 1 has a power of 1 in each. Sides need not be equal.
+    Octaves of |f| in cycles a pixel, from that of one period in the longer side: …, 1/8 to 1/4, 1/4 to 1/2 (Nyquist,
+    which is in it), and then the corners of the plane, up to √½. The mean, f = 0, is in none. White noise has its
+    variance in each. Images are uint8, or floating point −1…1, a unit of which is 127.5 levels; sides may differ.
 
-    >>> noise = 10 * torch.randn(64, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    >>> (radial_power(noise) / 100).round()
-    tensor([1., 1., 1., 1., 1.], dtype=torch.float64)
+    The FFT takes an image to repeat itself: where opposite edges do not fit, the jump adds power that falls as 1/f².
+    It is in samples and data alike, and hides a part of what a blur takes away.
+
+    Raises:
+        SnriseError: for sides of less than 4 pixels, or no image.
+
+    >>> noise = 0.1 * torch.randn(64, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    >>> (radial_power(noise) / 12.75**2).round(decimals=1)
+    tensor([1., 1., 1., 1., 1., 1.], dtype=torch.float64)
     """
     height, width = images.shape[-2:]
     require(min(height, width) >= 4, "radial_power.images", (height, width), "sides of 4 pixels or more")
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None].double(), torch.fft.rfftfreq(width).double())
-    octave = _octaves(frequency, min(height, width))
-    count = int(octave.max()) + 1
-    # Only half of the plane is there; a column stands for its mirror image too, but for the first and an even last.
-    twice = torch.full((width // 2 + 1,), 2.0, dtype=torch.float64)
-    twice[0] = 1
-    if width % 2 == 0:
-        twice[-1] = 1
-    weights = torch.where(octave >= 0, twice.expand_as(frequency), 0.0)
-    total = torch.zeros(frequency.shape, dtype=torch.float64)
-    for part in torch.split(images, 64):
-        total += torch.fft.rfft2(part.double()).abs().square().sum(dim=(0, 1)).cpu()
-    power = total / (len(images) * images.shape[1] * height * width)
-    bins = octave.clamp(min=0).flatten()
-    sums, sizes = (torch.zeros(count, dtype=torch.float64).index_add_(0, bins, v.flatten())
-                   for v in (power * weights, weights))
-    return sums / sizes
+    require(images.shape[0] * images.shape[1] >= 1, "radial_power.images", tuple(images.shape), "one image or more")
+    # The mean goes to the place before the first octave, and is left out.
+    octave = _octaves(height, width).flatten() + 1
+    sums, sizes = octave.bincount(_power(images).flatten()), octave.bincount()
+    return sums[1:] / sizes[1:]
 
 
 def octave_names(octaves: int) -> list[str]:
-    """What to call the octaves of `radial_power`.
+    """What to call the octaves of `radial_power`, in cycles a pixel.
 
     >>> octave_names(4)
     ['1/16-1/8', '1/8-1/4', '1/4-1/2', 'corners']
@@ -68,9 +61,9 @@ def octave_names(octaves: int) -> list[str]:
 
 
 def spectral_distance(
-    samples: Float64[Tensor, " octaves"], reference: Float64[Tensor, " octaves"]
+    samples: Float64[Tensor, " octaves"], reference: Float64[Tensor, " others"]
 ) -> SpectralDistance:
-    """Compare two results of `radial_power`; a blur is negative at high frequencies, a patch grid positive.
+    """Compare two results of `radial_power`; a blur is negative at high frequencies, noise and a patch grid positive.
 
     Powers below that of rounding to 8 bits count as that, so that flat images compare.
 
@@ -86,26 +79,33 @@ def spectral_distance(
 def grid_excess(images: Shaped[Tensor, "n c h w"], factor: int) -> float:
     """Power at the frequencies of a grid of factor×factor patches, relative to that of their neighbours: 1 is no grid.
 
-    Of grey images, the mean over both axes and all multiples of the grid's frequency up to Nyquist.
+    Of grey images, the mean over both axes and all multiples of the grid's frequency up to Nyquist; at least two
+    patches a side. It is relative: images have a value of their own to compare with. Flat ones have none, NaN.
     """
     height, width = images.shape[-2:]
-    fits = factor >= 2 and height % factor == width % factor == 0
-    require(fits, "grid_excess.factor", factor, f"a divisor of {height} and {width}, 2 or more")
-    grey = images.double().mean(1)
-    power = torch.fft.fft2(grey - grey.mean((1, 2), keepdim=True)).abs().square().mean(0)
+    fits = factor >= 2 and height % factor == width % factor == 0 and min(height, width) > factor
+    require(fits, "grid_excess.factor", factor, f"2 or more, a divisor of {height} and {width} and less than both")
+    power = _power(images.double().mean(dim=1, keepdim=True))
     ratios = []
-    for profile in (power[:, 1:].mean(1), power[1:].mean(0)):  # over the other axis, its mean left out
-        side = len(profile)
-        for k in range(1, factor // 2 + 1):
-            at = k * side // factor
-            ratios.append(float(profile[at] / (0.5 * (profile[at - 1] + profile[(at + 1) % side]))))
-    return sum(ratios) / len(ratios)
+    for profile in (power[:, 1:].mean(dim=1), power[1:].mean(dim=0)):  # over the other axis, its mean left out
+        at = torch.arange(1, factor // 2 + 1) * (len(profile) // factor)
+        ratios.append(profile[at] / (0.5 * (profile[at - 1] + profile[(at + 1) % len(profile)])))
+    return float(torch.cat(ratios).mean())
 
 
-def _octaves(frequency: Tensor, side: int) -> Tensor:
-    """The octave of each frequency, 0 the lowest there is; −1 for the mean. One period a side is in the lowest."""
-    lowest = math.floor(math.log2(1 / side) + 1e-9)
-    exact = torch.where(frequency > 0, frequency, 1.0).log2()
-    octave = (exact + 1e-9).floor().long() - lowest
-    octave = torch.where(frequency >= NYQUIST, -1 - lowest, octave)
-    return torch.where(frequency > 0, octave.clamp(min=0), -1)
+def _power(images: Shaped[Tensor, "n c h w"]) -> Float64[Tensor, "h w"]:
+    """Mean |FFT|² over hw of all channels, in squared levels."""
+    unit = 127.5 if images.is_floating_point() else 1.0
+    parts = [torch.fft.fft2(unit * part.double()).abs().square().sum(dim=(0, 1)) for part in torch.split(images, 64)]
+    return torch.stack(parts).sum(dim=0).cpu() / images.numel()
+
+
+def _octaves(height: int, width: int) -> Int64[Tensor, "h w"]:
+    """The octave of each frequency of an FFT, 0 that of one period in the longer side; −1 for f = 0."""
+    vertical, horizontal = (torch.fft.fftfreq(side, dtype=torch.float64) for side in (height, width))
+    frequency = torch.hypot(vertical[:, None], horizontal)
+    lowest = math.floor(-math.log2(max(height, width)))
+    # 1 + 1e-12: a power of 2 is the beginning of its octave whatever its last digit; that of Nyquist is the last.
+    octave = (frequency * (1 + 1e-12)).log2().floor().clamp(max=-2)
+    octave = torch.where(frequency > 0.5 + 1e-12, -1, octave) - lowest
+    return torch.where(frequency > 0, octave, -1).long()
