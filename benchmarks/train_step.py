@@ -123,7 +123,7 @@ def peer(
 def lucidrains(side: int, batch: int, precision: str, compiled: bool) -> tuple[Callable[[], None], int]:
     from denoising_diffusion_pytorch.simple_diffusion import GaussianDiffusion, UViT
 
-    network = UViT(64, dim_mults=(1, 2, 4, 8), vit_depth=6, downsample_factor=side // 64)
+    network = UViT(64, dim_mults=(1, 2, 4, 8), vit_depth=6, patch_size=side // 64)
     model = GaussianDiffusion(network, image_size=side)
     if compiled:
         network.compile()

@@ -20,7 +20,7 @@ from snrise.training.files import write_atomically
 __all__ = ["Reference"]
 
 #: Raised when the files below change their meaning.
-LAYOUT = 1
+LAYOUT = 2
 BATCH = 64
 
 
