@@ -292,7 +292,8 @@ def test_emoji_by_name():
 @pytest.mark.parametrize(("change", "told"), [
     ("seed=1", "seed was 0, now 1"), ("training.optimizer=muon", "training.optimizer was 'adamw', now 'muon'"),
     ("schedule.base={kind: linear_beta}", "schedule.base.kind was 'cosine', now 'linear_beta'"),
-    ("network.levels.0.channels=32", "network.levels was"), ("data.flip=true", "data.flip was False, now True"),
+    ("network.levels.0.channels=32", "network.levels.0.channels was 16, now 32"),
+    ("data.flip=true", "data.flip was False, now True"),
 ])
 def test_other_settings_than_the_runs_are_refused(tmp_path, monkeypatch, capsys, change, told):
     train("tiny.yaml", "training.images=8", "--out", "run")
