@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
@@ -94,7 +95,8 @@ def evaluate(
 @contextmanager
 def _watched(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, gone at the end; nothing where there is no terminal."""
-    with Progress(transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(transient=True, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
