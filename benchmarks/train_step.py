@@ -2,8 +2,8 @@
 
     python benchmarks/train_step.py --sides 64 128 256 --precisions bf16 fp32 --rounds 5 --out docs/results
 
-A step is: images in memory, noise, forward, loss, backward, clip, AdamW, EMA. The networks have equal parameters, within
-a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few square matrix
+A step is: images in memory, noise, forward, loss, backward, clip, AdamW, EMA. The networks have equal parameters,
+within a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few square matrix
 products), because a shared machine's speed drifts; told are the medians over rounds of images/s and of the share. FLOPs
 are counted by PyTorch's FlopCounterMode over the step itself. Needs the extra `bench`.
 """
@@ -83,7 +83,9 @@ def batches(side: int, batch: int) -> Iterator[Batch]:
         position += batch
 
 
-def ours(config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool) -> tuple[Callable[[], None], int]:
+def ours(
+    config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool
+) -> tuple[Callable[[], None], int]:
     network = build(config, device=None)
     parameters = sum(p.numel() for p in network.parameters())
     state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
@@ -235,7 +237,8 @@ def main() -> None:
             gc.collect()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "train_step.json").write_text(json.dumps({"threads": torch.get_num_threads(), "rows": rows}, indent=1))
+        document = {"threads": torch.get_num_threads(), "rows": rows}
+        (options.out / "train_step.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

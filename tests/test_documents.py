@@ -103,7 +103,7 @@ def test_an_override_changes_one_setting(assignment, path, value):
     setting = assignment.partition("=")[0]
     changes = [key for key, _, _ in differences(expected, document)]
     assert changes
-    # Lists of numbers differ as a whole; all else lies at the setting, under it, or is it from where it begins to exist.
+    # Lists of numbers differ as a whole; all else lies at the setting, under it, or over it.
     assert all(f"{key}.".startswith(f"{setting}.") or f"{setting}.".startswith(f"{key}.") for key in changes)
 
 

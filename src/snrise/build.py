@@ -1,12 +1,13 @@
 """From settings to objects: the only place where names become things."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from torch import nn
+from jaxtyping import UInt8
+from torch import Tensor, nn
 
 from snrise import documents
 from snrise._errors import SnriseError, invalid, require, unknown
@@ -29,6 +30,8 @@ from snrise.training import (
     TrainState,
     adamw,
     checkpoints,
+    draw_labels,
+    generate,
     load_network,
     muon,
     newest_whole,
@@ -36,7 +39,7 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "dataset", "generation", "held_out", "learning_rate", "levels", "network", "open_run", "recipe",
+    "Trained", "begun", "dataset", "generation", "held_out", "learning_rate", "levels", "network", "open_run", "recipe",
     "schedule", "source", "state",
 ]
 
@@ -131,8 +134,12 @@ def recipe(config: RunConfig) -> Recipe:
 
 def state(config: RunConfig, classes: int | None, device: torch.device | str | None = None) -> TrainState:
     """A run at its beginning."""
+    return begun(config, network(config, classes, device))
+
+
+def begun(config: RunConfig, model: nn.Module) -> TrainState:
+    """A run at its beginning, with this network."""
     how = config.training
-    model = network(config, classes, device)
     make = muon if how.optimizer is Optimizer.MUON else adamw
     optimizer = make(model, betas=how.betas, weight_decay=how.weight_decay)
     return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer)
@@ -179,6 +186,11 @@ class Trained:
         """Class numbers from names."""
         require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
         return [_label(name, self.classes or ()) for name in names]
+
+    def samples(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+        """Yield images number 0 … count − 1 of a seed as the run's settings say, of classes as in its data."""
+        labels = None if self.frequencies is None else draw_labels(self.frequencies, count, seed)
+        return generate(self.network, generation(self.config), labels, count, seed=seed, batch=batch)
 
     def with_sampling(self, settings: Sequence[str]) -> "Trained":
         """The same network with some settings of sampling changed, each a `sampling.key=value`."""

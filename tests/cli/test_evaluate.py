@@ -55,7 +55,7 @@ def test_a_run_is_judged_by_its_own_data_and_what_it_has_not_seen():
     assert found["unseen"]["logsnrs"][0] == -9
     assert 0 < found["unseen"]["eps_loss"][3] < 2
     assert found["unseen"]["bits_per_dimension"] > 0
-    for text in ("24 samples beside 505 images", "KID-pooled", "on images that the run has not seen", "bits per dimension"):
+    for text in ("24 samples beside 505 images", "KID-pooled", "that the run has not seen", "bits per dimension"):
         assert text in output
     for name in ("spectrum.png", "nearest.png"):
         with Image.open(f"report/{name}") as picture:

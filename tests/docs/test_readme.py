@@ -68,7 +68,7 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         Image.new("RGB", (40 + i, 30), (200, 10 * i, 90)).save(photos / name / "x.jpg")
     found = commands()
     assert {arguments[0] for arguments in found} == {
-        "train", "sample", "schedule", "show", "evaluate", "sweep", "compare",
+        "train", "sample", "schedule", "show", "evaluate", "sweep", "compare", "plan",
     }
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)

@@ -70,7 +70,7 @@ def test_with_context_too(config):
         context.grad = None
         out, grads, _, _ = step(made(config, checkpoint=checkpoint, context=8), context=context)
         found.append([out, *grads, context.grad])
-    assert all(a is None and b is None or torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_one_level_alone():

@@ -249,7 +249,8 @@ def test_lack_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     with opened(tmp_path / "run") as run:
         monkeypatch.setattr(run.state.network, "forward", forward)
         with pytest.raises(SnriseError, match=r"out of memory: 8 images of 16x16 in 1 parts on cpu; set "
-                                              r"training.accumulate=2 \(the same result in more parts\), or lower"):
+                                              r"training.accumulate=2 \(the same result in more parts\), or lower .*; "
+                                              r"`snrise plan .*run` says what fits"):
             next(iter(run))
 
 

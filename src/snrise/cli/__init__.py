@@ -1,4 +1,4 @@
-"""The command line: `snrise train | sample | evaluate | sweep | compare | show | schedule`. No arithmetic here."""
+"""The command line: `snrise train | sample | evaluate | sweep | compare | show | plan | schedule`; no arithmetic."""
 
 import sys
 import traceback
@@ -10,6 +10,7 @@ import typer
 from snrise._errors import SnriseError
 from snrise.cli.compare import compare
 from snrise.cli.evaluate import evaluate
+from snrise.cli.plan import plan
 from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
 from snrise.cli.show import show
@@ -42,6 +43,7 @@ app.command("evaluate")(evaluate)
 app.command("sweep")(sweep)
 app.command("compare")(compare)
 app.command("show")(show)
+app.command("plan")(plan)
 app.command("schedule")(schedule)
 
 

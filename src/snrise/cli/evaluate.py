@@ -20,7 +20,6 @@ from snrise.cli.options import parse_size
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
 from snrise.metrics import FEATURES
-from snrise.training import draw_labels, generate
 from snrise.training.files import write_atomically
 
 __all__ = ["evaluate"]
@@ -111,9 +110,7 @@ def _counted(parts: Iterable[Tensor], total: int, watch: Callable[[int, int], No
 
 def _samples(trained: build.Trained, number: int, seed: int, batch: int) -> tuple[Iterable[Tensor], int, Dataset]:
     """Pictures of a run, how many, and the data that it was trained on."""
-    labels = None if trained.frequencies is None else draw_labels(trained.frequencies, number, seed)
-    parts = generate(trained.network, build.generation(trained.config), labels, number, seed=seed, batch=batch)
-    return parts, number, build.dataset(trained.config)
+    return trained.samples(number, seed=seed, batch=batch), number, build.dataset(trained.config)
 
 
 def _pictures(folder: Path, number: int, resolution: str | None) -> tuple[Iterable[Tensor], int, Dataset]:

@@ -14,7 +14,6 @@ from snrise import build
 from snrise._errors import SnriseError
 from snrise.evaluation.judging import judge
 from snrise.evaluation.reference import Reference
-from snrise.training import draw_labels, generate
 from snrise.training.files import write_atomically
 
 __all__ = ["Way", "counted", "sweep", "ways"]
@@ -94,11 +93,9 @@ def sweep(
 def _measure(
     trained: build.Trained, way: Way, reference: Reference, number: int, seed: int, batch: int
 ) -> dict[str, Any]:
-    how = build.generation(trained.with_sampling(way.settings).config)
-    labels = None if trained.frequencies is None else draw_labels(trained.frequencies, number, seed)
     spent: list[float] = []
     with counted(trained.network) as calls:
-        parts = generate(trained.network, how, labels, number, seed=seed, batch=batch)
+        parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch)
         found = judge(_timed(parts, spent), reference)
     return {"evaluations": calls.count / number, "seconds": sum(spent)} | found.as_json()
 

@@ -2,16 +2,17 @@
 
 import copy
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snrise._typing import Size
 
-__all__ = ["Cost", "Part", "cost"]
+__all__ = ["Cost", "Part", "copied", "cost", "part_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,7 @@ def cost(network: nn.Module, image: Size) -> Cost:
     >>> found.parameters == sum(p.numel() for p in network.parameters()), found.macs
     (True, 61702144)
     """
-    weightless: dict[int, Any] = {id(b): b.to("meta") for b in network.buffers()}
-    weightless |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in network.parameters()}
-    abstract = copy.deepcopy(network, weightless)
+    abstract = copied(network, lambda tensor: tensor.to("meta"))
     channels = getattr(getattr(network, "config", None), "image_channels", 3)
     classes = getattr(network, "classes", None)
     counter = FlopCounterMode(display=False)
@@ -76,15 +75,23 @@ def cost(network: nn.Module, image: Size) -> Cost:
     with torch.no_grad(), counter:
         abstract(torch.zeros(1, channels, *image, device="meta"), torch.zeros(1, device="meta"), labels)
     macs = _by_part(counter.get_flop_counts(), type(network).__name__)
-    names = list(dict.fromkeys(_part(name) for name, _ in network.named_parameters()))
+    names = list(dict.fromkeys(part_of(name) for name, _ in network.named_parameters()))
     parameters: defaultdict[str, int] = defaultdict(int)
     for name, p in network.named_parameters():
-        parameters[_part(name)] += p.numel()
+        parameters[part_of(name)] += p.numel()
     parts = tuple(Part(name=name, parameters=parameters[name], macs=macs.get(name, 0)) for name in names)
     return Cost(image=image, parts=parts)
 
 
-def _part(name: str) -> str:
+def copied(network: nn.Module, make: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of the network whose parameters and buffers are made anew of its own."""
+    with torch.no_grad():
+        made: dict[int, Any] = {id(b): make(b) for b in network.buffers()}
+        made |= {id(p): nn.Parameter(make(p), p.requires_grad) for p in network.parameters()}
+    return copy.deepcopy(network, made)
+
+
+def part_of(name: str) -> str:
     """The part that a parameter or module belongs to: `ups.0.project.weight` -> `ups.0`."""
     first, *rest = name.split(".")
     return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
@@ -100,5 +107,5 @@ def _by_part(counts: dict[str, dict[Any, int]], root: str) -> dict[str, int]:
     for name, path in paths.items():
         steps = name.split(".")
         if not any(".".join(steps[:i]) in paths for i in range(1, len(steps))):
-            found[_part(name)] += sum(counts[path].values()) // 2
+            found[part_of(name)] += sum(counts[path].values()) // 2
     return found

@@ -18,7 +18,7 @@ from snrise.evaluation import Judgement, Reference, judge
 from snrise.metrics import Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
-from snrise.training import checkpoints, draw_labels, generate, train
+from snrise.training import checkpoints, train
 from snrise.training.files import write_atomically
 
 __all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "speed", "table"]
@@ -121,10 +121,7 @@ class Comparison:
         return -(-self.arms[arm].training.images // self.points)
 
     def _judge(self, checkpoint: Path, reference: Reference, device: Any) -> Judgement:
-        trained = build.open_run(checkpoint, device=device)
-        how, chances = build.generation(trained.config), trained.frequencies
-        labels = None if chances is None else draw_labels(chances, self.number, seed=0)
-        return judge(generate(trained.network, how, labels, self.number, seed=0), reference)
+        return judge(build.open_run(checkpoint, device=device).samples(self.number), reference)
 
 
 def speed(config: RunConfig, device: Any = None) -> float:

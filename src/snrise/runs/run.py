@@ -283,7 +283,8 @@ class Run:
         parts = min(how.batch, 2 * how.accumulate)
         raise SnriseError(
             f"out of memory: {how.batch} images of {height}x{width} in {how.accumulate} parts on {self.state.device}; "
-            f"set training.accumulate={parts} (the same result in more parts), or lower training.batch or the network"
+            f"set training.accumulate={parts} (the same result in more parts), or lower training.batch or the network; "
+            f"`snrise plan {self.folder.path}` says what fits"
         ) from error
 
 

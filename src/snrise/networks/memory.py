@@ -1,0 +1,180 @@
+"""What a computation holds in memory, moment by moment, and what it multiplies: counted while it runs, or imagined."""
+
+import functools
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+from snrise.networks import attention
+from snrise.networks.cost import part_of
+
+__all__ = ["Ledger", "imagined"]
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **more: Any) -> int:
+    return int(sdpa_flop_count(q.shape, k.shape, v.shape))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, **more: Any) -> int:
+    shapes = grad.shape, q.shape, k.shape, v.shape
+    return int(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
+
+
+#: Operation -> its count of multiplications and additions: PyTorch's, and attention on a CPU, which that leaves out.
+FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+@final
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """As a context: the bytes of all tensors made within that are alive, and the multiplications and additions done.
+
+    A tensor's memory counts once, however many views there are of it, from the operation that made it until nobody
+    holds it: Python, autograd or an optimizer. What an operation needs within itself is not seen.
+
+    bytes: alive now. by_part: those by `part` as it was when they were made; a network that is followed sets it to its
+    parts, and to "loss" when it is done. peak: the most alive at a time, each memory of n bytes counting `weight(n)`.
+    flops: 2 for each multiplication with its addition, of matrix products, convolutions and attention.
+
+    >>> with Ledger() as ledger:
+    ...     x = torch.zeros(256)
+    ...     y = (x + 1).exp() @ x
+    >>> ledger.bytes, ledger.peak, ledger.flops
+    (1028, 3076, 0)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.part = ""
+        self.weight: Callable[[int], float] = float
+        self.bytes, self.weighted, self.peak, self.flops = 0, 0.0, 0.0, 0
+        self.by_part: Counter[str] = Counter()
+        self._alive: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (count := FLOPS.get(func._overloadpacket)) is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=out)
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._see(tensor)
+        return out
+
+    def follow(self, network: nn.Module) -> None:
+        """Put what is made in each part of a network down to it, by name: see `cost`."""
+        for name, module in network.named_modules():
+            if name:
+                module.register_forward_pre_hook(partial(self._turn, part_of(name)))
+        network.register_forward_hook(partial(self._turn, "loss"))
+
+    def begin(self, weight: Callable[[int], float]) -> None:
+        """Weigh what is made from here on, and look for the peak and count anew."""
+        self.weight, self.peak, self.flops = weight, self.weighted, 0
+
+    def _turn(self, part: str, *_: Any) -> None:
+        self.part = part
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size, part = storage._cdata, storage.nbytes(), self.part
+        if key in self._alive:
+            return
+        weighted = self.weight(size)
+        self._alive[key] = weakref.ref(storage, lambda _: self._forget(key, size, weighted, part))
+        self.bytes, self.weighted = self.bytes + size, self.weighted + weighted
+        self.by_part[part] += size
+        self.peak = max(self.peak, self.weighted)
+
+    def _forget(self, key: int, size: int, weighted: float, part: str) -> None:
+        del self._alive[key]
+        self.bytes, self.weighted = self.bytes - size, self.weighted - weighted
+        self.by_part[part] -= size
+
+
+@contextmanager
+def imagined(*, gpu: bool) -> Iterator[Ledger]:
+    """As a context: computations on the device "cpu" have shapes and lifetimes, but no numbers, no memory and no cost.
+
+    With `gpu`, they keep what they would on one. Tensors from without cannot be used within.
+
+    >>> with imagined(gpu=True) as ledger:
+    ...     x = torch.zeros(1000, 1000, 1000)
+    >>> ledger.bytes
+    4000000000
+    """
+    attention.axial_angles.cache_clear()
+    try:
+        with FakeTensorMode(), _as_on_gpu() if gpu else nullcontext(), Ledger() as ledger:
+            yield ledger
+    finally:
+        attention.axial_angles.cache_clear()
+
+
+@contextmanager
+def _as_on_gpu() -> Iterator[None]:
+    """As a context: on the device "cpu", networks keep what they would on a GPU.
+
+    Attention, RMS norm and dropout are fused there; autocast runs norms in float32 and `addcmul` in the widest format
+    of its inputs (https://pytorch.org/docs/stable/amp.html); group norm makes its input contiguous, which channels-last
+    is not. PyTorch's own functions are exchanged: its modes for that do not reach what is computed on the way back.
+    """
+    own = [(place, name, getattr(place, name)) for place, name, _ in _ON_GPU]
+    try:
+        for place, name, other in _ON_GPU:
+            setattr(place, name, other)
+        yield
+    finally:
+        for place, name, mine in own:
+            setattr(place, name, mine)
+
+
+def _wide(*tensors: Any) -> tuple[Any, ...]:
+    """All in float32, if autocast is on."""
+    return tree_map_only(Tensor, Tensor.float, tensors) if torch.is_autocast_enabled("cpu") else tensors
+
+
+def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    x, weight, bias = _wide(x, weight, bias)
+    return torch.group_norm(x.contiguous(), groups, weight, bias, eps)
+
+
+def _layer_norm(x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    x, weight, bias = _wide(x, weight, bias)
+    return torch.layer_norm(x, shape, weight, bias, eps)
+
+
+def _rms_norm(x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
+    # The fused norms keep the same, but for one mean a row.
+    return _layer_norm(x, shape, weight, None, eps or 1e-6)
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
+
+
+def _addcmul(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        widest = functools.reduce(torch.promote_types, (x.dtype, a.dtype, b.dtype))
+        x, a, b = x.to(widest), a.to(widest), b.to(widest)
+    out: Tensor = torch.ops.aten.addcmul(x, a, b)
+    return out
+
+
+#: Where a function is, and what stands for it.
+_ON_GPU: tuple[tuple[Any, str, Any], ...] = (
+    (F, "group_norm", _group_norm), (F, "layer_norm", _layer_norm), (F, "rms_norm", _rms_norm),
+    (F, "dropout", _dropout), (torch, "addcmul", _addcmul), (attention, "FEW", 0),
+)

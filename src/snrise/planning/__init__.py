@@ -1,0 +1,14 @@
+"""What a run would cost before it is begun: parameters, operations and memory level by level, on any device.
+
+>>> from snrise.documents import load
+>>> plan(load("emoji-32"), 97, device("h100")).whole.parameters
+3260876
+"""
+
+from snrise.planning.devices import DEVICES, Device, device
+from snrise.planning.plan import Plan, plan
+from snrise.planning.probe import Probed, probe
+from snrise.planning.rehearsal import Rehearsal, rehearse
+from snrise.planning.table import Row
+
+__all__ = ["DEVICES", "Device", "Plan", "Probed", "Rehearsal", "Row", "device", "plan", "probe", "rehearse"]

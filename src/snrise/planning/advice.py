@@ -1,0 +1,136 @@
+"""What would be wiser: where a network computes, and what makes a step fit."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from snrise.config import RunConfig
+from snrise.networks.leveled import LeveledConfig
+from snrise.networks.stems import factor_for
+from snrise.planning.rehearsal import Rehearsal, Steps
+from snrise.planning.table import Row
+
+__all__ = ["about_resolution", "largest_batch", "to_fit"]
+
+#: More than MOST_HIGH of the operations at more than HIGH² cells is too much; the networks of simple diffusion have at
+#: most 51 % there.
+HIGH, MOST_HIGH = 32, 0.6
+#: The sides of the first level of the presets for large images, and of the level where most blocks belong.
+FIRST, LOW = 64, 16
+#: The largest batch that is looked for.
+MOST = 65_536
+
+
+def about_resolution(config: RunConfig, rows: Sequence[Row]) -> list[str]:
+    """A warning if the network computes mostly at high resolutions, with what simple diffusion does instead.
+
+    Hoogeboom et al. 2023, sec. 3: down-sample at once in the first layer, and put the blocks at 16×16, where memory is
+    cheap and nothing is lost. The rule here: at most 60 % of a forward pass above 32×32 cells.
+    """
+    high = sum(row.flops for row in rows if row.cells is not None and row.cells[0] * row.cells[1] > HIGH**2)
+    share = high / sum(row.flops for row in rows)
+    if share <= MOST_HIGH:
+        return []
+    return [
+        f"{share:.0%} of the operations are at more than {HIGH}x{HIGH} cells, and {MOST_HIGH:.0%} is the most that is "
+        f"wise: simple diffusion (Hoogeboom et al. 2023, sec. 3) down-samples at once in the first layer and puts most "
+        f"blocks at {LOW}x{LOW}; here: {_wiser(config)}"
+    ]
+
+
+def _wiser(config: RunConfig) -> str:
+    """What that means for this network."""
+    network, (height, width) = config.network, config.data.resolution
+    if not isinstance(network, LeveledConfig):
+        return f"network.patch={factor_for((height, width), HIGH)}"
+    stem = max(network.stem, factor_for((height, width), FIRST))
+    first = f"network.stem={stem}, so that the first level has {height // stem}x{width // stem} cells, "
+    sides = [min(height, width) // (stem * 2**i) for i in range(len(network.levels))]
+    low = next((i for i, side in enumerate(sides) if side <= LOW), None)
+    blocks = f"levels down to {LOW}x{LOW} with most blocks there" if low is None else f"most blocks in levels.{low}"
+    return (first if stem > network.stem else "") + blocks
+
+
+def largest_batch(peak: Callable[[int], int], limit: int) -> int:
+    """The largest batch whose peak is within the limit; 0 if one image is too much. `peak` may not fall.
+
+    Peaks grow nearly in proportion, so a line through two of them leads to the answer in few steps.
+
+    >>> asked = []
+    >>> largest_batch(lambda batch: asked.append(batch) or max(500, 100 + 30 * batch), limit=10_000)
+    330
+    >>> asked
+    [8, 16, 958, 330]
+    """
+    known: dict[int, int] = {}
+    low, high, guess = 0, MOST + 1, 8
+    while low < guess < high:
+        known[guess] = peak(guess)
+        if known[guess] <= limit:
+            low = guess
+        else:
+            high = guess
+        guess = _next(known, low, high, limit)
+    return low
+
+
+def _next(known: dict[int, int], low: int, high: int, limit: int) -> int:
+    """Where the line through the two nearest batches meets the limit; `low` or `high` if nothing is left to ask."""
+    if low == 0:
+        return high // 2
+    fitting = sorted(batch for batch in known if batch <= low)
+    a, b = (low, high) if high in known else (fitting[-2] if len(fitting) > 1 else low, low)
+    slope = (known[b] - known[a]) / (b - a) if b > a else 0.0
+    if slope <= 0:
+        return min(2 * low, high - 1)
+    return max(low, min(a + int((limit - known[a]) / slope), high - 1))
+
+
+def to_fit(steps: Steps, usable: int, largest: int) -> Iterator[str]:
+    """What makes a step that does not fit into `usable` bytes fit, in lines; `largest` is the most images at once."""
+    batch, accumulate = steps.config.training.batch, steps.config.training.accumulate
+    if steps(steps.settings, 1).peak > usable:
+        yield "not even one image fits: fewer channels or blocks, or a larger network.stem, would make it fit"
+        return
+    now = steps(steps.chosen, batch, accumulate)
+    if largest and (parts := _parts(steps, steps.chosen, usable, largest)):
+        yield f"training.accumulate={parts} fits: the same result in {parts} parts"
+    gains, chosen, saved = _gains(steps), list(steps.chosen), 0
+    for setting in sorted(gains, key=lambda s: -gains[s]):
+        chosen.append(setting)
+        saved += gains[setting]
+        # Only what may be enough is worth a rehearsal: an allocator holds somewhat more than is saved.
+        if now.peak - 1.5 * saved <= usable and (found := steps(chosen, batch, accumulate)).peak <= usable:
+            yield f"{_assignments(chosen)} fits: the same result{_more(found, now)}"
+            return
+    most = largest_batch(lambda size: steps(steps.settings, size).peak, usable)
+    if parts := _parts(steps, steps.settings, usable, most):
+        found = steps(steps.settings, batch, parts)
+        yield f"{_assignments(steps.settings)} training.accumulate={parts} fits: the same result{_more(found, now)}"
+
+
+def _gains(steps: Steps) -> dict[str, int]:
+    """What each setting of activation checkpointing that is off would save, in bytes, from the first level down."""
+    how, gains = steps.config.training, {s: 0 for s in steps.settings if s not in steps.chosen}
+    without, everywhere = (steps(chosen, how.batch, how.accumulate).kept for chosen in ((), steps.settings))
+    for stage in steps.config.network.stages():
+        if stage.checkpoint in gains:
+            gains[stage.checkpoint] += sum(without.get(part, 0) - everywhere.get(part, 0) for part in stage.parts)
+    return gains
+
+
+def _parts(steps: Steps, checkpoints: Sequence[str], usable: int, largest: int) -> int | None:
+    """In how many parts of the batch each fits, if any do: with gradients beside, they may have to be smaller."""
+    batch = steps.config.training.batch
+    for size in (largest, largest - 1, 3 * largest // 4, largest // 2, 1):
+        parts = -(-batch // max(1, size))
+        if steps(checkpoints, batch, parts).peak <= usable:
+            return parts
+    return None
+
+
+def _assignments(settings: Sequence[str]) -> str:
+    return " ".join(f"network.{setting}=true" for setting in settings)
+
+
+def _more(found: Rehearsal, now: Rehearsal) -> str:
+    more = found.flops / now.flops - 1
+    return f" for {more:.0%} more operations" if more > 0 else ""

@@ -1,0 +1,101 @@
+"""What one can train on: memory and the peak of its matrix products."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+
+from snrise._errors import unknown
+from snrise.training import Precision
+from snrise.training.memory import LARGEST
+from snrise.training.precision import bf16_is_native
+
+__all__ = ["DEVICES", "Device", "device"]
+
+GIB = 2**30
+#: What a GPU's driver and libraries take of its memory: the context, workspaces of cuBLAS and cuDNN. An assumption.
+DRIVER = GIB
+#: The share of a device's memory that a plan fills: predictions are not exact (docs/performance.md).
+FILL = 0.9
+#: By how much what comes and goes is larger in the allocator's hands. Of glibc's heap, for blocks that it does not map
+#: apart: measured, benchmarks/memory.py. Of CUDA's caching allocator: an assumption.
+HEAP, CACHING = 0.32, 0.05
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device: its memory in bytes, and peaks of dense matrix products in FLOP/s, where they are known.
+
+    `bf16` is with float32 sums; `fp32` without TF32, as PyTorch computes by default. `overhead` is by what share a
+    block that comes and goes is larger in the allocator's hands.
+    """
+
+    title: str
+    memory: int
+    gpu: bool = True
+    overhead: float = CACHING
+    bf16: float | None = None
+    fp32: float | None = None
+    bf16_is_native: bool = True
+    source: str = ""
+
+    @property
+    def usable(self) -> int:
+        """What a step may take at most, in bytes."""
+        return int(FILL * (self.memory - (DRIVER if self.gpu else 0)))
+
+    def precision(self, wanted: Precision) -> Precision:
+        """The number format of a run there."""
+        if wanted is not Precision.AUTO:
+            return wanted
+        return Precision.BF16 if self.bf16_is_native else Precision.FP32
+
+    def peak(self, precision: Precision) -> float | None:
+        """FLOP/s of matrix products at most; None if unknown."""
+        return self.bf16 if precision is Precision.BF16 else self.fp32
+
+    def taken(self, size: int) -> float:
+        """What the allocator holds for a block of a step, as it comes and goes again."""
+        return (1 + self.overhead) * size if self.gpu or size < LARGEST else size
+
+
+#: GPUs by name. Memory is what PyTorch reports of it.
+DEVICES = {
+    "h100": Device(title="H100 SXM 80 GB", memory=int(79.1 * GIB), bf16=989.4e12, fp32=66.9e12,
+                   source="NVIDIA H100 datasheet: 1,979 TFLOPS with sparsity"),
+    "a100": Device(title="A100 80 GB", memory=int(79.1 * GIB), bf16=312e12, fp32=19.5e12,
+                   source="NVIDIA A100 datasheet"),
+    "4090": Device(title="RTX 4090 24 GB", memory=int(23.6 * GIB), bf16=165.2e12, fp32=82.6e12,
+                   source="NVIDIA Ada architecture whitepaper"),
+}
+
+
+def device(name: str) -> Device:
+    """The device of a name: one of DEVICES, `cpu`, or `this`, which is this machine's GPU if there is one.
+
+    >>> device("4090").title
+    'RTX 4090 24 GB'
+    """
+    if name in DEVICES:
+        return DEVICES[name]
+    if name == "this" and torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+        native = bf16_is_native(torch.device("cuda"))
+        return Device(title=torch.cuda.get_device_name(0), memory=memory, bf16_is_native=native)
+    if name in ("cpu", "this"):
+        native = bf16_is_native(torch.device("cpu"))
+        return Device(title="this machine's CPU", memory=_memory(), gpu=False, overhead=HEAP, bf16_is_native=native)
+    raise unknown("--device", name, [*DEVICES, "cpu", "this"], "device")
+
+
+def _memory() -> int:
+    """The bytes that this machine has, or lets its processes have."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdecimal() else whole

@@ -1,0 +1,160 @@
+"""A training step imagined: what it would hold in memory and multiply, without computing anything."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from snrise import build
+from snrise.config import RunConfig, parse
+from snrise.construct import plain
+from snrise.documents import override
+from snrise.losses import denoising_loss
+from snrise.networks import build as build_network
+from snrise.networks.base import check_sides
+from snrise.networks.cost import copied
+from snrise.networks.memory import Ledger, imagined
+from snrise.planning.devices import Device
+from snrise.training import Recipe, TrainState
+from snrise.training.precision import autocast
+
+__all__ = ["Rehearsal", "Steps", "rehearse"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """A step of training in bytes and operations.
+
+    static: what stays from step to step: parameters, their average, the optimizer's state, and the weights as they were
+    before a step that is logged. gradients: all of them. kept: by part of the network, what the first part of the batch
+    has made and autograd keeps when the way back begins; "loss" is outside of the network. peak: the most at any time,
+    with what the allocator loses. flops: of forward and backward for one image, those that are repeated included.
+    """
+
+    images: int
+    static: Mapping[str, int]
+    gradients: int
+    kept: Mapping[str, int]
+    peak: int
+    flops: float
+
+
+def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsal:
+    """Imagine the second step of a run, which finds the optimizer's state there. It takes a few seconds at most.
+
+    >>> from snrise.documents import load
+    >>> from snrise.planning.devices import DEVICES
+    >>> found = rehearse(load("emoji-32"), 97, DEVICES["h100"])
+    >>> found.images, found.static["parameters"] // 2**20, sum(found.kept.values()) < found.peak
+    (32, 12, True)
+    """
+    check_sides(config.data.resolution, config.network.divisor, "config.data.resolution")
+    recipe = replace(build.recipe(config), precision=device.precision(config.training.precision))
+    weightless = build_network(config.network, classes, device="meta")
+    with imagined(gpu=device.gpu) as ledger:
+        network = copied(weightless, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
+        state = build.begun(config, network)
+        ledger.follow(network)
+        _first_step(state)
+        before = [p.detach().clone() for p in network.parameters()]
+        ledger.begin(device.taken)
+        images, kept, flops = _step(state, recipe, config, device, ledger)
+        static = {
+            "parameters": _bytes(network.parameters()), "average": _bytes(state.ema.parameters.values()),
+            "optimizer": _bytes(t for own in state.optimizer.state.values() for t in own.values()),
+            "before the step": _bytes(before),
+        }
+        return Rehearsal(
+            images=images, static=static, gradients=static["parameters"], kept=kept, peak=int(ledger.peak), flops=flops
+        )
+
+
+@final
+class Steps:
+    """Rehearsals of one run with other batches and other levels that keep no activations; each is done once."""
+
+    def __init__(self, config: RunConfig, classes: int | None, device: Device) -> None:
+        self.config, self.classes, self.device = config, classes, device
+        #: The network's settings of activation checkpointing, from the highest resolution to the lowest.
+        self.settings = tuple(dict.fromkeys(stage.checkpoint for stage in config.network.stages()))
+        self._done: dict[RunConfig, Rehearsal] = {}
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The settings that are on."""
+        network = plain(self.config.network)
+        return tuple(s for s in self.settings if functools.reduce(_item, s.split("."), network))
+
+    def __call__(self, checkpoints: Iterable[str], batch: int, accumulate: int = 1) -> Rehearsal:
+        document = plain(self.config)
+        for setting in self.settings:
+            override(document, f"network.{setting}={str(setting in checkpoints).lower()}")
+        document["training"] |= {"batch": batch, "accumulate": accumulate}
+        config = parse(document)
+        if config not in self._done:
+            self._done[config] = rehearse(config, self.classes, self.device)
+        return self._done[config]
+
+
+def _item(place: Any, key: str) -> Any:
+    return place[int(key)] if isinstance(place, list) else place[key]
+
+
+def _first_step(state: TrainState) -> None:
+    """What the first step leaves behind: the optimizer's state."""
+    for p in state.network.parameters():
+        p.grad = torch.empty_like(p)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+
+
+def _step(
+    state: TrainState, recipe: Recipe, config: RunConfig, device: Device, ledger: Ledger
+) -> tuple[int, dict[str, int], float]:
+    """A step as `training.train` takes it: images of its first part, bytes kept by part of the network, FLOPs an image.
+
+    Of the parts that a batch is accumulated in, the first two: the others hold what the second does.
+    """
+    ledger.part = "loss"
+    count, before = config.training.batch, ledger.flops
+    # The whole batch is in the machine's memory; a GPU gets a part at a time.
+    x, eps = (torch.empty(1 if device.gpu else count, 3, *config.data.resolution) for _ in range(2))
+    labels = None if getattr(state.network, "classes", None) is None else torch.zeros(count, dtype=torch.int64)
+    kept: dict[str, int] = {}
+    sizes = _parts(count, recipe.accumulate)[:2]
+    for size in sizes:
+        with autocast(torch.device("cpu"), recipe.precision):
+            loss, plain = denoising_loss(
+                state.network, recipe.target, _part(x, size, device), _part(eps, size, device), torch.zeros(size),
+                None if labels is None else labels[:size], weighting=recipe.weighting, factors=recipe.factors,
+            )
+        kept = kept or {part: held for part, held in ledger.by_part.items() if held and part}
+        ledger.part = ""
+        (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
+        ledger.part = ""
+        del loss, plain
+    flops = (ledger.flops - before) / sum(sizes)
+    torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), recipe.clip or torch.inf)
+    state.optimizer.step()
+    state.ema.update(state.network, count, count)
+    state.optimizer.zero_grad(set_to_none=True)
+    return sizes[0], kept, flops
+
+
+def _parts(count: int, accumulate: int) -> list[int]:
+    """How many images each part of a batch has, as the training cuts it."""
+    largest = -(-count // accumulate)
+    return [min(largest, count - first) for first in range(0, count, largest)]
+
+
+def _part(images: Tensor, size: int, device: Device) -> Tensor:
+    """A part of the batch, or of its noise, as the network gets it."""
+    return images.new_empty(size, *images.shape[1:]) if device.gpu else images[:size]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
