@@ -3,9 +3,9 @@
     python benchmarks/train_step.py --sides 64 128 256 --precisions bf16 fp32 --rounds 5 --out docs/results
 
 A step is: images in memory, noise, forward, loss, backward, clip, AdamW, EMA. The networks have equal parameters,
-within a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few square matrix
-products), because a shared machine's speed drifts; told are the medians over rounds of images/s and of the share. FLOPs
-are counted by PyTorch's FlopCounterMode over the step itself. Needs the extra `bench`.
+within a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few
+square matrix products), because a shared machine's speed drifts; told are the medians over rounds of images/s and of
+the share. FLOPs are counted by PyTorch's FlopCounterMode over the step itself. Needs the extra `bench`.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +74,12 @@ def cost(network: nn.Module, image: Size) -> Cost:
     labels = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), counter:
         abstract(torch.zeros(1, channels, *image, device="meta"), torch.zeros(1, device="meta"), labels)
-    macs = _by_part(counter.get_flop_counts(), type(network).__name__)
     names = list(dict.fromkeys(part_of(name) for name, _ in network.named_parameters()))
+    macs = _by_part(counter.get_flop_counts(), type(network).__name__, names)
     parameters: defaultdict[str, int] = defaultdict(int)
     for name, p in network.named_parameters():
         parameters[part_of(name)] += p.numel()
-    parts = tuple(Part(name=name, parameters=parameters[name], macs=macs.get(name, 0)) for name in names)
+    parts = tuple(Part(name=name, parameters=parameters[name], macs=macs[name]) for name in names)
     return Cost(image=image, parts=parts)
 
 
@@ -97,15 +97,16 @@ def part_of(name: str) -> str:
     return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
 
 
-def _by_part(counts: dict[str, dict[Any, int]], root: str) -> dict[str, int]:
+def _by_part(counts: dict[str, dict[Any, int]], root: str, parts: Iterable[str]) -> dict[str, int]:
     """Multiply-adds of each part, from the counts of all modules by their paths.
 
     The count of a module holds those of the modules in it; a part that is not itself called has only those.
     """
-    found: defaultdict[str, int] = defaultdict(int)
     paths = {path.removeprefix(f"{root}."): path for path in counts if path.startswith(f"{root}.")}
-    for name, path in paths.items():
-        steps = name.split(".")
-        if not any(".".join(steps[:i]) in paths for i in range(1, len(steps))):
-            found[part_of(name)] += sum(counts[path].values()) // 2
-    return found
+
+    def within(part: str) -> list[str]:
+        """The paths of a part that no other path of it holds."""
+        inside = [name for name in paths if f"{name}.".startswith(f"{part}.")]
+        return [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
+
+    return {part: sum(sum(counts[paths[name]].values()) // 2 for name in within(part)) for part in parts}
