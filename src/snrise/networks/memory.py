@@ -52,8 +52,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     >>> with Ledger() as ledger:
     ...     x = torch.zeros(256)
     ...     y = (x + 1).exp() @ x
-    >>> ledger.bytes, ledger.peak, ledger.flops
-    (1028, 3076, 0)
+    >>> ledger.peak > ledger.bytes >= 1024
+    True
     """
 
     def __init__(self) -> None:
