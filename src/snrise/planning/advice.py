@@ -73,15 +73,20 @@ def largest_batch(peak: Callable[[int], int], limit: int) -> int:
 
 
 def _next(known: dict[int, int], low: int, high: int, limit: int) -> int:
-    """Where the line through the two nearest batches meets the limit; `low` or `high` if nothing is left to ask."""
+    """What to ask next: where the line through the two nearest batches meets the limit; `low` if that is the answer.
+
+    Peaks bend upwards, if at all: what a line through two batches says of a larger one is not too much.
+    """
     if low == 0:
         return high // 2
-    fitting = sorted(batch for batch in known if batch <= low)
-    a, b = (low, high) if high in known else (fitting[-2] if len(fitting) > 1 else low, low)
-    slope = (known[b] - known[a]) / (b - a) if b > a else 0.0
-    if slope <= 0:
-        return min(2 * low, high - 1)
-    return max(low, min(a + int((limit - known[a]) / slope), high - 1))
+    below = max((batch for batch in known if batch < low), default=None)
+    rise = 0.0 if below is None else (known[low] - known[below]) / (low - below)
+    if known[low] + rise > limit:
+        return low
+    if high in known:
+        rise = (known[high] - known[low]) / (high - low)
+    guess = low + int((limit - known[low]) / rise) if rise > 0 else 2 * low
+    return max(low + 1, min(guess, high - 1))
 
 
 def to_fit(steps: Steps, usable: int, largest: int) -> Iterator[str]:

@@ -1,0 +1,183 @@
+"""Plans: tables that add up, batches that are the largest, advice that is right."""
+
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snrise._errors import SnriseError
+from snrise.config import parse
+from snrise.construct import plain as plainly
+from snrise.documents import override
+from snrise.networks import Kind, Level, Stem, UViTConfig, ViTConfig, build
+from snrise.planning import DEVICES, Device, device, plan, probe, rehearse
+from snrise.planning.advice import largest_batch
+from snrise.planning.rehearsal import Steps
+from snrise.training import Precision
+from tiny import MIXED, NETWORKS, config
+
+CONFIGS = [pytest.param(NETWORKS[kind][name], id=name) for kind, name in (
+    ("uvit", "mixed"), ("uvit", "wavelet"), ("unet", "deep"), ("vit", "class tokens"))]
+CLASSES = 3
+planned = lru_cache(plan)
+
+
+def small(megabytes):
+    """A CPU with so much memory."""
+    return Device(title="a small CPU", memory=int(megabytes * 1e6), gpu=False, overhead=0.0, bf16_is_native=False)
+
+
+def of(which, *overrides):
+    return replace(config(*overrides), network=which)
+
+
+@pytest.mark.parametrize("which", CONFIGS)
+def test_the_table_adds_up(which):
+    how = of(which)
+    found = planned(how, CLASSES, small(500))
+    whole = found.whole
+    assert whole.parameters == sum(p.numel() for p in build(which, CLASSES, device="meta").parameters())
+    assert whole.kept == sum(found.step.kept.values())
+    assert whole.checkpointed == sum(found.checkpointed.kept.values()) < whole.kept
+    # Forward, and twice as much on the way back but for the image's own gradient.
+    assert 2.5 * whole.flops < found.step.flops < 3 * whole.flops
+    assert [row.stage for row in found.rows if row.stage] == list(which.stages())
+    assert all(row.cells == (16 // row.stage.factor,) * 2 for row in found.rows if row.stage)
+    assert [row.name for row in found.rows if not row.stage] == ["stem", "condition", "loss"]
+
+
+def test_memory_is_where_it_was_made():
+    """All levels hold something, the higher more, and each less with activation checkpointing."""
+    found = planned(of(MIXED), CLASSES, small(500))
+    levels = [row for row in found.rows if row.stage]
+    assert [row.name for row in levels] == ["16x16 down", "8x8 down", "4x4 middle", "8x8 up", "16x16 up"]
+    assert all(0 < row.checkpointed < 0.5 * row.kept for row in levels)
+    assert levels[0].kept > levels[2].kept
+    assert found.rows[-1].kept == found.rows[-1].checkpointed
+
+
+def test_static_memory_is_known():
+    found = planned(of(MIXED), CLASSES, small(500)).step
+    size = 4 * sum(p.numel() for p in build(MIXED, CLASSES, device="meta").parameters())
+    assert (found.static["parameters"], found.static["average"], found.gradients) == (size, size, size)
+    assert found.static["optimizer"] == pytest.approx(2 * size, rel=0.01)
+    muon = planned(of(MIXED, "training.optimizer=muon"), CLASSES, small(500)).step
+    assert size < muon.static["optimizer"] < 2 * size
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**5), st.integers(0, 10**6), st.integers(0, 10**7))
+def test_the_largest_batch_is_the_largest(base, slope, floor, limit):
+    def peak(batch):
+        asked.append(batch)
+        return max(floor, base + slope * batch)
+
+    asked = []
+    found = largest_batch(peak, limit)
+    most = min(65_536, -1 if floor > limit else (limit - base) // slope)
+    assert found == max(0, most)
+    assert len(asked) < 30
+
+
+def test_the_largest_batch_of_a_run():
+    cpu = small(30)
+    found = planned(of(MIXED), CLASSES, cpu)
+    steps = Steps(of(MIXED), CLASSES, cpu)
+    assert found.largest > 8
+    assert steps((), found.largest).peak <= cpu.usable < steps((), found.largest + 1).peak
+    assert found.fits
+    assert found.advice == ()
+
+
+def followed(how, advice):
+    """The settings with those changed that a line of advice names."""
+    document = plainly(how)
+    for assignment in re.findall(r"\S+=\S+", advice):
+        override(document, assignment)
+    return parse(document)
+
+
+@pytest.mark.parametrize(("which", "megabytes"), [(MIXED, 6.5), (NETWORKS["vit"]["class tokens"], 4.5)])
+def test_advice_that_is_followed_fits(which, megabytes):
+    how, cpu = of(which, "training.batch=64"), small(megabytes)
+    found = planned(how, CLASSES, cpu)
+    assert not found.fits
+    assert len(found.advice) >= 1
+    for line in found.advice:
+        assert "fits: the same result" in line
+        assert rehearse(followed(how, line), CLASSES, cpu).peak <= cpu.usable
+    assert any("checkpoint=true" in line and "more operations" in line for line in found.advice)
+
+
+def test_activation_checkpointing_is_advised_where_it_saves_most():
+    """And only as much of it as is needed: one level here."""
+    how = of(MIXED, "training.batch=64")
+    peak = planned(how, CLASSES, small(500)).step.peak
+    found = planned(how, CLASSES, small(0.85 * peak / 0.9 / 1e6))
+    assert found.advice[-1].startswith("network.levels.1.checkpoint=true fits: the same result for ")
+
+
+def test_one_image_that_does_not_fit_is_told():
+    found = planned(of(MIXED), CLASSES, small(1))
+    assert (found.largest, found.fits) == (0, False)
+    assert found.advice == (
+        "not even one image fits: fewer channels or blocks, or a larger network.stem, would make it fit",)
+
+
+@pytest.mark.parametrize(("which", "image", "told"), [
+    (UViTConfig(levels=(Level(channels=32, blocks=2), Level(channels=32, blocks=1))), 256,
+     "network.stem=4, so that the first level has 64x64 cells, levels down to 16x16 with most blocks there"),
+    (UViTConfig(levels=(Level(channels=32, blocks=4), Level(channels=32, blocks=1), Level(channels=32, blocks=1)),
+                stem=2), 128, "here: most blocks in levels.2"),
+    (ViTConfig(width=32, depth=2, patch=4, head=8), 256, "here: network.patch=8"),
+])
+def test_operations_at_high_resolutions_are_warned_of(which, image, told):
+    (warning,) = planned(of(which, f"data.resolution=[{image}, {image}]", "training.batch=1"), None, small(10**4)).warnings
+    assert re.match(r"\d\d+% of the operations are at more than 32x32 cells, and 60% is the most that is wise: simple "
+                    r"diffusion \(Hoogeboom et al. 2023, sec. 3\)", warning)
+    assert warning.endswith(told)
+
+
+def test_a_stem_as_advised_is_not_warned_of():
+    conv, low = Level(channels=32, blocks=1), Level(channels=64, blocks=6, kind=Kind.TRANSFORMER)
+    which = UViTConfig(levels=(conv, conv, low), stem=4, stem_kind=Stem.CONV)
+    assert planned(of(which, "data.resolution=[256, 256]", "training.batch=1"), None, small(10**4)).warnings == ()
+
+
+def test_the_schedule_is_checked_in_the_same_breath():
+    shifted, plain = (planned(of(MIXED, "data.resolution=[256, 256]", setting), None, small(10**4)).schedule
+                      for setting in ("schedule.reference=[64, 64]", "schedule.reference=null"))
+    assert shifted.ok
+    assert "too easy" in "; ".join(plain.problems)
+
+
+def test_time_is_operations_by_the_peak():
+    found = planned(of(MIXED, "training.precision=auto"), CLASSES, DEVICES["h100"])
+    assert found.precision is Precision.BF16
+    assert found.images_per_second(0.5) == pytest.approx(0.5 * 989.4e12 / found.step.flops)
+    assert replace(found, precision=Precision.FP32).images_per_second(0.5) < 0.1 * found.images_per_second(0.5)
+    assert replace(found, device=small(100)).images_per_second(0.5) is None
+    with pytest.raises(SnriseError, match=r"utilisation: got 2; allowed: a share of the peak in \(0, 1\]"):
+        found.images_per_second(2)
+
+
+def test_devices():
+    assert all(gpu.memory > 20 * 2**30 and gpu.bf16 > 2 * gpu.fp32 * 0.9 and gpu.source for gpu in DEVICES.values())
+    cpu = device("cpu")
+    assert not cpu.gpu
+    assert cpu.memory > 2**30
+    assert (cpu.bf16, cpu.peak(Precision.FP32)) == (None, None)
+    assert cpu.taken(100 * 2**20) == 100 * 2**20  # mapped apart by glibc
+    assert cpu.taken(2**20) > 1.1 * 2**20
+    with pytest.raises(SnriseError, match="--device: no such device 'h10'; did you mean 'h100'"):
+        device("h10")
+
+
+def test_a_probe_takes_real_steps():
+    timed = probe(of(MIXED, "training.images=8"), CLASSES, torch.device("cpu"), seconds=0.0, most=4)
+    assert timed.images_per_second > 0
+    assert timed.batch == 1
+    assert probe(of(MIXED), None, torch.device("cpu"), seconds=3.0, most=2).batch == 2
