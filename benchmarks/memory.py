@@ -4,8 +4,9 @@
 
 A case is a preset with a batch of at most 8 that is predicted to take about `--aim` GiB if it can be. Each runs in a
 process of its own: imports and a step of a tiny network, then the baseline; then three steps of a run, and the peak of
-the resident memory (VmHWM) less the baseline. Beside, the same without what the heap loses: glibc is told to map every
-block apart, so that only what is alive is resident, and the prediction leaves its overhead out. Linux with glibc only.
+the resident memory (VmHWM) less the baseline; the median of `--repeats`, as the heap is not always cut up alike.
+Beside, the same without what the heap loses: glibc is told to map every block apart, so that only what is alive is
+resident, and the prediction leaves its overhead out. Linux with glibc only.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -89,7 +91,7 @@ def measured(preset: str, batch: int, settings: list[str], apart: bool) -> int:
     return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
-def case(preset: str, settings: list[str], aim: float, most: float) -> dict[str, object] | None:
+def case(preset: str, settings: list[str], aim: float, most: float, repeats: int) -> dict[str, object] | None:
     """Predict, choose the batch, measure."""
     cpu = planning.device("cpu")
 
@@ -103,10 +105,10 @@ def case(preset: str, settings: list[str], aim: float, most: float) -> dict[str,
     if predicted > most * GIB:
         return None
     row = {"preset": preset, "settings": settings, "batch": batch}
-    for name, size, apart in (("", predicted, False), ("alive_", alive, True)):
-        found = measured(preset, batch, settings, apart)
-        row |= {f"{name}predicted_gib": size / GIB, f"{name}measured_gib": found / GIB}
-        row[f"{name}error"] = size / found - 1
+    for name, size, apart, times in (("", predicted, False, repeats), ("alive_", alive, True, 1)):
+        found = [measured(preset, batch, settings, apart) for _ in range(times)]
+        row |= {f"{name}predicted_gib": size / GIB, f"{name}measured_gib": median(found) / GIB}
+        row |= {f"{name}error": size / median(found) - 1, f"{name}measured_all_gib": [n / GIB for n in found]}
     return row
 
 
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
     parser.add_argument("--aim", type=float, default=3)
     parser.add_argument("--most", type=float, default=14)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.child:
@@ -127,7 +130,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     cases = [*((name, []) for name in options.presets), *(c for c in MORE if c[0] in options.presets)]
     for preset, settings in cases:
-        row = case(preset, settings, options.aim, options.most)
+        row = case(preset, settings, options.aim, options.most, options.repeats)
         if row is None:
             continue
         rows.append(row)

@@ -1,5 +1,6 @@
 """Plans: tables that add up, batches that are the largest, advice that is right."""
 
+import itertools
 import re
 from dataclasses import replace
 from functools import lru_cache
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snrise import plots
 from snrise._errors import SnriseError
 from snrise.config import parse
 from snrise.construct import plain as plainly
@@ -113,11 +115,14 @@ def test_advice_that_is_followed_fits(which, megabytes):
 
 
 def test_activation_checkpointing_is_advised_where_it_saves_most():
-    """And only as much of it as is needed: one level here."""
+    """And at only as many levels as it takes."""
     how = of(MIXED, "training.batch=64")
-    peak = planned(how, CLASSES, small(500)).step.peak
-    found = planned(how, CLASSES, small(0.85 * peak / 0.9 / 1e6))
-    assert found.advice[-1].startswith("network.levels.1.checkpoint=true fits: the same result for ")
+    one, two = ("levels.1.checkpoint",), ("levels.1.checkpoint", "levels.0.checkpoint")
+    peaks = [Steps(how, CLASSES, small(500))(chosen, 64).peak for chosen in ((), one, two)]
+    for chosen, enough in zip((one, two), itertools.pairwise(peaks), strict=True):
+        found = planned(how, CLASSES, small(sum(enough) / 2 / 0.9 / 1e6))
+        settings = " ".join(f"network.{setting}=true" for setting in chosen)
+        assert found.advice[-1].startswith(f"{settings} fits: the same result for ")
 
 
 def test_one_image_that_does_not_fit_is_told():
@@ -135,7 +140,8 @@ def test_one_image_that_does_not_fit_is_told():
     (ViTConfig(width=32, depth=2, patch=4, head=8), 256, "here: network.patch=8"),
 ])
 def test_operations_at_high_resolutions_are_warned_of(which, image, told):
-    (warning,) = planned(of(which, f"data.resolution=[{image}, {image}]", "training.batch=1"), None, small(10**4)).warnings
+    how = of(which, f"data.resolution=[{image}, {image}]", "training.batch=1")
+    (warning,) = planned(how, None, small(10**4)).warnings
     assert re.match(r"\d\d+% of the operations are at more than 32x32 cells, and 60% is the most that is wise: simple "
                     r"diffusion \(Hoogeboom et al. 2023, sec. 3\)", warning)
     assert warning.endswith(told)
@@ -181,3 +187,16 @@ def test_a_probe_takes_real_steps():
     assert timed.images_per_second > 0
     assert timed.batch == 1
     assert probe(of(MIXED), None, torch.device("cpu"), seconds=3.0, most=2).batch == 2
+
+
+def test_a_picture_shows_the_plan():
+    found = planned(of(MIXED), CLASSES, small(15))
+    levels, memory = plots.plan_chart(found).axes
+    assert [text.get_text() for text in levels.get_yticklabels()] == [row.name for row in found.rows]
+    sums = {bars.get_label(): sum(bar.get_width() for bar in bars) for bars in levels.containers}
+    assert list(sums.values())[:3] == pytest.approx([100, 100, 100])
+    assert list(sums.values())[3] == pytest.approx(100 * found.whole.checkpointed / found.whole.kept)
+    tops = [sum(bars[i].get_height() for bars in memory.containers) for i in range(2)]
+    assert tops == pytest.approx([found.step.peak / 2**30, found.checkpointed.peak / 2**30])
+    (limit,) = {y for line in memory.lines for y in line.get_ydata()}
+    assert limit == found.device.usable / 2**30

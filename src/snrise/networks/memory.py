@@ -128,8 +128,8 @@ def _as_on_gpu() -> Iterator[None]:
     """As a context: on the device "cpu", networks keep what they would on a GPU.
 
     Attention, RMS norm and dropout are fused there; autocast runs norms in float32 and `addcmul` in the widest format
-    of its inputs (https://pytorch.org/docs/stable/amp.html); group norm makes its input contiguous, which channels-last
-    is not. PyTorch's own functions are exchanged: its modes for that do not reach what is computed on the way back.
+    of its inputs (https://pytorch.org/docs/stable/amp.html). PyTorch's own functions are exchanged: its modes for that
+    do not reach what is computed on the way back.
     """
     own = [(place, name, getattr(place, name)) for place, name, _ in _ON_GPU]
     try:
@@ -148,7 +148,7 @@ def _wide(*tensors: Any) -> tuple[Any, ...]:
 
 def _group_norm(x: Tensor, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     x, weight, bias = _wide(x, weight, bias)
-    return torch.group_norm(x.contiguous(), groups, weight, bias, eps)
+    return torch.group_norm(x, groups, weight, bias, eps)
 
 
 def _layer_norm(x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
