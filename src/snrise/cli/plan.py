@@ -187,7 +187,7 @@ def _time(found: Plan, classes: int | None, device: str, utilisation: float, sec
         return f"{_hours(timed.images_per_second)}: measured here, {timed.batch} at once, {reached}"
     rate, peak = found.images_per_second(utilisation), found.device.peak(found.precision)
     if rate is None or peak is None:
-        return "not known: --device this measures it"
+        return "not known: --device this measures it" if device != "this" else "not measured: it does not fit"
     return f"{_hours(rate)} at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s ({found.device.source})"
 
 
