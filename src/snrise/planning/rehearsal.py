@@ -121,15 +121,15 @@ def _step(
     """
     ledger.part = "loss"
     count, before = config.training.batch, ledger.flops
-    # The whole batch is in the machine's memory; a GPU gets a part at a time.
-    x, eps = (torch.empty(1 if device.gpu else count, 3, *config.data.resolution) for _ in range(2))
+    # A GPU draws the noise of the whole batch, and gets a part of the images at a time.
+    x, eps = (torch.empty(images, 3, *config.data.resolution) for images in (1 if device.gpu else count, count))
     labels = None if getattr(state.network, "classes", None) is None else torch.zeros(count, dtype=torch.int64)
     kept: dict[str, int] = {}
     sizes = _parts(count, recipe.accumulate)[:2]
     for size in sizes:
         with autocast(torch.device("cpu"), recipe.precision):
             loss, plain = denoising_loss(
-                state.network, recipe.target, _part(x, size, device), _part(eps, size, device), torch.zeros(size),
+                state.network, recipe.target, _part(x, size, device), eps[:size], torch.zeros(size),
                 None if labels is None else labels[:size], weighting=recipe.weighting, factors=recipe.factors,
             )
         kept = kept or {part: held for part, held in ledger.by_part.items() if held and part}
@@ -152,7 +152,7 @@ def _parts(count: int, accumulate: int) -> list[int]:
 
 
 def _part(images: Tensor, size: int, device: Device) -> Tensor:
-    """A part of the batch, or of its noise, as the network gets it."""
+    """A part of the batch as the network gets it."""
     return images.new_empty(size, *images.shape[1:]) if device.gpu else images[:size]
 
 
