@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +29,8 @@ from snrise.process import Prediction, Target
 from snrise.schedules import Cosine, for_resolution
 from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
 from snrise.training.memory import keep_freed_memory
+
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -74,9 +77,9 @@ def unet(side: int) -> NetworkConfig:
 OURS = {"snrise U-ViT": uvit, "snrise U-Net": unet}
 
 
-def batches(side: int, batch: int) -> Iterator[Batch]:
-    """The same images again and again, in memory."""
-    images = torch.rand(batch, 3, side, side) * 2 - 1
+def batches(side: int, batch: int, device: torch.device) -> Iterator[Batch]:
+    """The same images again and again, in the device's memory."""
+    images = torch.rand(batch, 3, side, side, device=device) * 2 - 1
     position = 0
     while True:
         yield Batch(images=images, labels=None, indices=list(range(batch)), position=position)
@@ -84,9 +87,9 @@ def batches(side: int, batch: int) -> Iterator[Batch]:
 
 
 def ours(
-    config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool
+    config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool, device: torch.device = CPU
 ) -> tuple[Callable[[], None], int]:
-    network = build(config, device=None)
+    network = build(config).to(device)
     parameters = sum(p.numel() for p in network.parameters())
     state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
     if compiled:
@@ -96,21 +99,22 @@ def ours(
         target=Target(Prediction.V), levels=Levels(schedule=for_resolution(Cosine(), image=image)),
         learning_rate=LearningRate(peak=1e-4, total=10**12), precision=Precision(precision),
     )
-    steps = train(state, batches(side, batch), recipe)
+    steps = train(state, batches(side, batch, device), recipe)
     return lambda: next(steps), parameters
 
 
 def peer(
     network: nn.Module, loss: Callable[[torch.Tensor], torch.Tensor], side: int, batch: int, precision: str,
+    device: torch.device,
 ) -> tuple[Callable[[], None], int]:
     """A peer's network and loss in the plainest good loop: fused AdamW, clip, foreach EMA."""
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, 1e-4, fused=True)
     ema = [p.detach().clone() for p in parameters]
-    images = next(batches(side, batch)).images
+    images = next(batches(side, batch, device)).images
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             value = loss(images)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -122,17 +126,21 @@ def peer(
     return step, sum(p.numel() for p in parameters)
 
 
-def lucidrains(side: int, batch: int, precision: str, compiled: bool) -> tuple[Callable[[], None], int]:
+def lucidrains(
+    side: int, batch: int, precision: str, compiled: bool, device: torch.device = CPU
+) -> tuple[Callable[[], None], int]:
     from denoising_diffusion_pytorch.simple_diffusion import GaussianDiffusion, UViT
 
     network = UViT(64, dim_mults=(1, 2, 4, 8), vit_depth=6, patch_size=side // 64)
-    model = GaussianDiffusion(network, image_size=side)
+    model = GaussianDiffusion(network, image_size=side).to(device)
     if compiled:
         network.compile()
-    return peer(network, lambda images: model(images / 2 + 0.5), side, batch, precision)
+    return peer(network, lambda images: model(images / 2 + 0.5), side, batch, precision, device)
 
 
-def diffusers(side: int, batch: int, precision: str, compiled: bool) -> tuple[Callable[[], None], int]:
+def diffusers(
+    side: int, batch: int, precision: str, compiled: bool, device: torch.device = CPU
+) -> tuple[Callable[[], None], int]:
     from diffusers import DDPMScheduler, UNet2DModel
 
     down = ("DownBlock2D",) * 4 + ("AttnDownBlock2D",)
@@ -140,31 +148,50 @@ def diffusers(side: int, batch: int, precision: str, compiled: bool) -> tuple[Ca
     network = UNet2DModel(
         sample_size=side, layers_per_block=1, block_out_channels=(64, 64, 128, 256, 416), down_block_types=down,
         up_block_types=up,
-    )
+    ).to(device)
     scheduler = DDPMScheduler()
     if compiled:
         network.compile()
 
     def loss(images: torch.Tensor) -> torch.Tensor:
-        eps, t = torch.randn_like(images), torch.randint(0, 1000, (len(images),))
+        eps, t = torch.randn_like(images), torch.randint(0, 1000, (len(images),), device=device)
         return nn.functional.mse_loss(network(scheduler.add_noise(images, eps, t), t).sample.float(), eps)
 
-    return peer(network, loss, side, batch, precision)
+    return peer(network, loss, side, batch, precision, device)
 
 
-def peak(precision: str, seconds: float = 0.4) -> float:
-    """FLOP/s of a matrix product, the best of three sizes."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rate_of(step: Callable[[], object], seconds: float, device: torch.device, least: int = 1) -> float:
+    """Steps a second, over about so many seconds; the device is idle before and after."""
+    synchronize(device)
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds or count < least:
+        step()
+        count += 1
+        synchronize(device)
+    return count / (time.perf_counter() - started)
+
+
+def peak(precision: str, seconds: float = 0.4, device: torch.device = CPU) -> float:
+    """FLOP/s of a matrix product, the best of some sizes."""
     best = 0.0
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    for n in (1024, 2048, 4096):
-        a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
-        a @ b
-        started, count = time.perf_counter(), 0
-        while (spent := time.perf_counter() - started) < seconds or not count:
-            a @ b
-            count += 1
-        best = max(best, 2 * n**3 * count / spent)
+    for n in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        many = 1 if device.type == "cpu" else 10
+        products(a, b, 2 * many)
+        best = max(best, 2 * n**3 * many * rate_of(partial(products, a, b, many), seconds, device))
     return best
+
+
+def products(a: torch.Tensor, b: torch.Tensor, count: int) -> None:
+    for _ in range(count):
+        a @ b
 
 
 def cases(options: argparse.Namespace, side: int, precision: str) -> list[Case]:
@@ -184,16 +211,13 @@ def cases(options: argparse.Namespace, side: int, precision: str) -> list[Case]:
 PEERS = {"lucidrains UViT": lucidrains, "diffusers UNet2DModel": diffusers}
 
 
-def measure(case: Case, seconds: float) -> None:
+def measure(case: Case, seconds: float, device: torch.device = CPU, peak_seconds: float = 0.4) -> None:
     """One round: the peak, steps for some seconds, the peak."""
-    before = peak(case.precision)
-    started, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - started) < seconds or count < 2:
-        case.step()
-        count += 1
-    rate = count * case.batch / spent
+    before = peak(case.precision, peak_seconds, device)
+    rate = case.batch * rate_of(case.step, seconds, device, least=2)
     case.rates.append(rate)
-    case.shares.append(rate * case.flops / case.batch / (0.5 * (before + peak(case.precision))))
+    after = peak(case.precision, peak_seconds, device)
+    case.shares.append(rate * case.flops / case.batch / (0.5 * (before + after)))
 
 
 def main() -> None:

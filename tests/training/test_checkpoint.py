@@ -53,8 +53,8 @@ def edited(path, out, change=lambda tensors: None, header=lambda header: None, s
     header(told)
     metadata |= {"snrise": json.dumps(told)}
     if sums:
-        parts = {part: checkpoint._checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
-        metadata["checksums"] = json.dumps(parts | {"header": checkpoint._header_sum(metadata)})
+        parts = {part: checkpoint.checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
+        metadata["checksums"] = json.dumps(parts | {"header": checkpoint.header_sum(metadata)})
     save_file(tensors, out, metadata)
     return out
 

@@ -14,6 +14,7 @@ from snrise.training.checkpoint import (
     start_from,
 )
 from snrise.training.ema import Ema
+from snrise.training.export import WeightFormat, export_weights
 from snrise.training.faults import OnFault, Spikes
 from snrise.training.generation import Generation, State, draw_labels, generate, trajectory
 from snrise.training.loop import Recipe, Report, train
@@ -23,7 +24,7 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Precision",
-    "Recipe", "Report", "Spikes", "State", "TrainState", "adamw", "autocast", "checkpoints", "draw_labels", "generate",
-    "latest", "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_state",
-    "start_from", "train", "trajectory",
+    "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast", "checkpoints",
+    "draw_labels", "export_weights", "generate", "latest", "load_latest", "load_network", "load_state", "muon",
+    "newest_whole", "read_header", "save_state", "start_from", "train", "trajectory",
 ]

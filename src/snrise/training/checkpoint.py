@@ -21,8 +21,8 @@ from snrise.training.files import write_atomically
 from snrise.training.state import TrainState
 
 __all__ = [
-    "FORMAT", "BrokenCheckpoint", "Checkpoint", "checkpoints", "latest", "load_latest", "load_network", "load_state",
-    "newest_whole", "read_header", "save_state",
+    "FORMAT", "BrokenCheckpoint", "Checkpoint", "checkpoints", "checksum", "header_sum", "latest", "load_latest",
+    "load_network", "load_state", "newest_whole", "part_of_checkpoint", "read_header", "save_state", "start_from",
 ]
 
 T = TypeVar("T")
@@ -35,7 +35,10 @@ COUNTS = ("step", "images_seen", "position", "faults")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint's header says; `checksums` tell its parts, network, ema and optimizer, from any other's."""
+    """What a checkpoint's header says; `checksums` tell its parts, network, ema and optimizer, from any other's.
+
+    Of exported weights there is one part, ema.
+    """
 
     path: Path
     step: int
@@ -45,6 +48,11 @@ class Checkpoint:
     config: str
     extra: dict[str, Any]
     checksums: dict[str, str]
+
+    @property
+    def weights_alone(self) -> bool:
+        """Whether it holds averaged weights and nothing to go on with."""
+        return "optimizer" not in self.checksums
 
 
 def save_state(
@@ -76,9 +84,9 @@ def save_state(
         "format": FORMAT, **{name: getattr(state, name) for name in COUNTS}, "optimizer": scalars,
         "extra": extra or {},
     }
-    sums = {part: _checksum(_named(tensors, f"{part}.")) for part in PARTS}
+    sums = {part: checksum(_named(tensors, f"{part}.")) for part in PARTS}
     metadata = {"snrise": json.dumps(header), "config": config}
-    metadata["checksums"] = json.dumps(sums | {"header": _header_sum(metadata)})
+    metadata["checksums"] = json.dumps(sums | {"header": header_sum(metadata)})
     path = folder / f"{state.images_seen:012d}.safetensors"
     write_atomically(path, save(tensors, metadata))
     for old in _superseded(checkpoints(folder), keep, keep_every):
@@ -99,7 +107,7 @@ def _named(values: dict[str, T], prefix: str) -> dict[str, T]:
     return {name: v for name, v in values.items() if name.startswith(prefix)}
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
+def checksum(tensors: dict[str, Tensor]) -> str:
     """A hash of names, types, shapes and bytes."""
     found = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
@@ -109,7 +117,8 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _header_sum(metadata: Mapping[str, str]) -> str:
+def header_sum(metadata: Mapping[str, str]) -> str:
+    """A hash of counts and config."""
     return hashlib.blake2b((metadata["snrise"] + metadata["config"]).encode(), digest_size=16).hexdigest()
 
 
@@ -158,6 +167,7 @@ def read_header(path: Path) -> Checkpoint:
 def load_state(state: TrainState, path: Path) -> Checkpoint:
     """Put a checkpoint's tensors and counts into a state built from the same config."""
     header = _header(path)
+    _check_whole(path, header, "begin another run with them: snrise train --from")
     tensors = _read(path, PARTS, header)
     average = _matching(state.ema.parameters, tensors, "ema.", path)
     saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
@@ -173,8 +183,16 @@ def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpo
     """Put the averaged weights (or the last ones) into a network built from the same config."""
     header = _header(path)
     part = "ema" if ema else "network"
+    if not ema:
+        _check_whole(path, header, "sample from those: leave out --last")
     _load_module(network, _read(path, (part,), header), f"{part}.", path)
     return _checkpoint(path, header)
+
+
+def _check_whole(path: Path, header: dict[str, Any], fix: str) -> None:
+    """Raise for exported weights."""
+    whole = "optimizer" in header["checksums"]
+    require(whole, str(path), "averaged weights alone, exported from a run", "a whole checkpoint", fix)
 
 
 @torch.no_grad()
@@ -199,6 +217,11 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     return own
 
 
+def part_of_checkpoint(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of one part of a checkpoint, by their full names."""
+    return _read(path, (part,), _header(path))
+
+
 def _read(path: Path, parts: Sequence[str], header: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of some parts, as they were written."""
     prefixes = tuple(f"{part}." for part in parts)
@@ -208,7 +231,7 @@ def _read(path: Path, parts: Sequence[str], header: dict[str, Any]) -> dict[str,
     except (SafetensorError, OSError) as error:
         raise BrokenCheckpoint(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
     for part in parts:
-        if _checksum(_named(tensors, f"{part}.")) != header["checksums"][part]:
+        if checksum(_named(tensors, f"{part}.")) != header["checksums"][part]:
             raise BrokenCheckpoint(f"{path}: the checksum of its {part} is wrong: the file has changed or is damaged")
     return tensors
 
@@ -222,7 +245,8 @@ def _header(path: Path) -> dict[str, Any]:
         form = int(header["format"])
         if form == FORMAT:
             header["checksums"] = json.loads(metadata["checksums"])
-            whole = header["checksums"]["header"] == _header_sum(metadata) and header["checksums"].keys() >= {*PARTS}
+            parts = {*header.get("parts", PARTS)}
+            whole = header["checksums"]["header"] == header_sum(metadata) and header["checksums"].keys() >= parts
     except FileNotFoundError:
         raise invalid(str(path), "no such file", "a checkpoint") from None
     except PermissionError as error:
