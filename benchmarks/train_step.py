@@ -173,7 +173,7 @@ def rate_of(step: Callable[[], object], seconds: float, device: torch.device, le
     while time.perf_counter() - started < seconds or count < least:
         step()
         count += 1
-        synchronize(device)
+    synchronize(device)
     return count / (time.perf_counter() - started)
 
 
@@ -192,6 +192,7 @@ def peak(precision: str, seconds: float = 0.4, device: torch.device = CPU) -> fl
 def products(a: torch.Tensor, b: torch.Tensor, count: int) -> None:
     for _ in range(count):
         a @ b
+    synchronize(a.device)
 
 
 def cases(options: argparse.Namespace, side: int, precision: str) -> list[Case]:

@@ -1,0 +1,75 @@
+"""A run of a recipe within a given time: see gpu.py. Its learning rate falls over what the device can do in it."""
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from train_step import rate_of
+
+from snrise import build
+from snrise.config import RunConfig
+from snrise.data import Dataset
+from snrise.documents import load
+from snrise.runs import Run
+from snrise.training import export_weights, train
+
+#: The pictures at the end, logs and checkpoints; nothing is drawn or saved on the way.
+QUIET = ["log.samples=1000000000000", "log.checkpoint=1000000000000", "log.tensorboard=false"]
+SMALL = ["sampling.steps=2", "log.grid=4", "network.levels.0.channels=16", "network.levels.1.channels=32",
+         "data.only=[flags]", "training.batch=4", "log.every=8"]
+#: Images a second are a little fewer in a run, which logs.
+CAREFUL = 0.94
+
+
+def trained(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the speed, train so many images as the time allows, draw, export; what became of it."""
+    device, out = torch.device(options.where), options.out
+    settings = [*QUIET, *(SMALL if options.reduced else []), *options.settings]
+    how = load(options.train, settings)
+    dataset = build.dataset(how)
+    dataset.images(range(len(dataset)))  # decoded before time is taken
+    ends = time.time() + 60 * options.minutes
+    rate = images_a_second(how, dataset, device, min(8.0, 6 * options.minutes))
+    images = max(how.training.batch, int(CAREFUL * rate * (ends - time.time())))
+    how = load(options.train, [*settings, f"training.images={images}"])
+    state = build.state(how, classes_of(dataset), device)
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, Run(how, Path(folder), dataset, state, lines.append) as run:
+        started = time.perf_counter()
+        for report in run:  # noqa: B007  # the last one is told
+            if time.time() > ends + 15:
+                break
+        spent = time.perf_counter() - started
+        log = out / f"{options.train}.jsonl"
+        shutil.copyfile(run.folder.log, log)
+        weights = out / f"{options.train}.safetensors"
+        weights.unlink(missing_ok=True)
+        export_weights(run.save(), weights)
+        drawing = time.perf_counter()
+        picture = out / f"{options.train}.png"
+        shutil.copyfile(run.draw(), picture)
+    return {
+        "recipe": options.train, "settings": options.settings, "batch": how.training.batch,
+        "parameters": sum(p.numel() for p in state.network.parameters()), "images": report.images_seen,
+        "images_planned": images, "images_per_second_before": rate, "training_seconds": spent,
+        "images_per_second": report.images_seen / spent, "loss": report.loss, "faults": state.faults, "told": lines,
+        "drawing_seconds": time.perf_counter() - drawing, "weights_mb": weights.stat().st_size / 1e6,
+        "files": [picture.name, log.name, weights.name],
+    }
+
+
+def classes_of(dataset: Dataset) -> int | None:
+    return None if dataset.source.classes is None else len(dataset.source.classes)
+
+
+def images_a_second(how: RunConfig, dataset: Dataset, device: torch.device, seconds: float) -> float:
+    """Of steps on the real data, with a state that is thrown away."""
+    state = build.state(how, classes_of(dataset), device)
+    steps = train(state, dataset.batches(how.training.batch, seed=how.seed), build.recipe(how))
+    for _ in range(3):
+        next(steps)
+    return how.training.batch * rate_of(lambda: next(steps), seconds, device)
