@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from snrise import build
+from snrise import build, models
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.data import Emoji, ImageFolder
@@ -208,8 +208,10 @@ def test_labels_from_names(trained):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_folder_without_a_checkpoint_is_told(tmp_path, there):
+def test_a_folder_without_a_checkpoint_is_told(tmp_path, monkeypatch, there):
     path = tmp_path if there else tmp_path / "none"
-    message = f"{path}: got 'no checkpoint'; allowed: a run's folder or a checkpoint file; train one: snrise train"
+    allowed = "a run's folder, a checkpoint or exported weights"
+    message = f"{path}: got 'no checkpoint'; allowed: {allowed}; train one: snrise train"
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
     with pytest.raises(SnriseError, match=f"^{re.escape(message)}$"):
         build.open_run(path)

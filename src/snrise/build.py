@@ -15,6 +15,7 @@ from snrise.config import DataConfig, RunConfig, SourceKind, parse
 from snrise.construct import plain
 from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source
 from snrise.levels import Levels
+from snrise.models import located, no_checkpoint
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.pooling import factors_for
@@ -39,8 +40,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "begun", "dataset", "generation", "held_out", "learning_rate", "levels", "network", "open_run", "recipe",
-    "schedule", "source", "state",
+    "Trained", "begun", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels", "network", "open_run",
+    "recipe", "schedule", "source", "state",
 ]
 
 
@@ -209,7 +210,7 @@ def _label(name: str, classes: tuple[str, ...]) -> int:
 
 
 def newest(path: Path) -> Path:
-    """The newest whole checkpoint of a run's folder, or the file itself."""
+    """The newest whole checkpoint of a run's folder, the file itself, or that of a built-in model's name."""
     files = _files(path)
     found, broken = newest_whole(files, lambda file: (read_header(file), file)[1])
     if found is None:
@@ -233,14 +234,27 @@ def transferred(path: Path) -> dict[str, Any]:
 
 
 def _files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else checkpoints(path / "checkpoints")
+    found = located(path)
+    files = [found] if found.is_file() else checkpoints(found / "checkpoints")
     if not files:
-        raise invalid(str(path), "no checkpoint", "a run's folder or a checkpoint file", "train one: snrise train")
+        raise no_checkpoint(path)
     return files
 
 
+def is_run(path: Path) -> bool:
+    """Whether it is for `open_run`: a run's folder, a file, or a built-in model's name."""
+    found = located(path)
+    return found.is_file() or (found / "checkpoints").is_dir()
+
+
 def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
-    """The network of a run's folder (its newest whole checkpoint) or of one checkpoint file."""
+    """The network of a run's folder (its newest whole checkpoint), of one checkpoint, or of exported weights.
+
+    Of those, there are some built in, by name: see `models`. A path that exists comes before such a name.
+
+    Raises:
+        SnriseError: if there is none, or none is whole; or without `ema`, for exported weights, which are averaged.
+    """
     trained, broken = newest_whole(_files(path), lambda file: _open(file, ema, device))
     if trained is None:
         raise SnriseError("; ".join(broken))

@@ -1,4 +1,4 @@
-"""The command line: `snrise train | sample | evaluate | sweep | compare | show | plan | schedule`; no arithmetic."""
+"""The command line, `snrise train`, `sample`, `export`, `evaluate` and so on; no arithmetic."""
 
 import sys
 import traceback
@@ -10,6 +10,7 @@ import typer
 from snrise._errors import SnriseError
 from snrise.cli.compare import compare
 from snrise.cli.evaluate import evaluate
+from snrise.cli.export import export
 from snrise.cli.plan import plan
 from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
@@ -39,6 +40,7 @@ def options(
 
 app.command("train")(train)
 app.command("sample")(sample)
+app.command("export")(export)
 app.command("evaluate")(evaluate)
 app.command("sweep")(sweep)
 app.command("compare")(compare)

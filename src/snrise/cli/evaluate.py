@@ -28,7 +28,7 @@ BUILT_IN = "built-in"
 
 
 def evaluate(
-    what: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT|DIR", help="A run to sample from, or pictures.")],
+    what: Annotated[Path, typer.Argument(metavar="RUN|FILE|MODEL|DIR", help="What to sample from, or pictures.")],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="How to sample, such as sampling.steps=16.")
     ] = None,
@@ -60,7 +60,7 @@ def evaluate(
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
     trained, fitted = None, None
-    if what.is_file() or (what / "checkpoints").is_dir():
+    if build.is_run(what):
         trained = build.open_run(what, device=device_of(device)).with_sampling(settings or [])
         about: dict[str, Any] = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
         made, total, data = _samples(trained, number, seed, batch)

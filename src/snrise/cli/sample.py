@@ -35,7 +35,10 @@ WHAT, HOW, GUIDE = "What to make", "How, if other than the run says", "Guidance,
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="A run's folder (its last checkpoint), or one checkpoint file.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run's folder (its last checkpoint), one checkpoint, exported weights, or the name "
+                             "of a built-in model.")
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Any setting of sampling, such as sampling.steps=16."),

@@ -23,7 +23,7 @@ Values = Annotated[str | None, typer.Option(metavar="A,B,…", show_default="the
 
 
 def sweep(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, a checkpoint, exported weights, or a built-in model.")],
     steps: Annotated[str, typer.Option(metavar="A,B,…", help="Numbers of steps.")] = "8,16,32,64",
     sampler: Annotated[str | None, typer.Option(metavar="A,B,…", help=f"Of {', '.join(SAMPLERS)}.")] = None,
     grid: Annotated[str | None, typer.Option(metavar="A,B,…", help=f"Of {', '.join(GRIDS)}.")] = None,
@@ -41,7 +41,8 @@ def sweep(
     """
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
-    folder = out or (run if run.is_dir() else run.parent.parent) / "sweep"
+    home = run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
+    folder = out or home / "sweep"
     trained = build.open_run(run, device=device_of(device))
     asked = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
     chosen = ways(**{name: _split(value, f"--{name}") for name, value in asked.items()})

@@ -36,8 +36,9 @@ def train(
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
     ] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", help="Begin with this run's weights and settings, such as to go on at "
-                                  "another --resolution: its schedule is shifted by the rule.", show_default=False)
+        Path | None, typer.Option("--from", help="Begin with the weights and settings of this run or built-in model, "
+                                  "such as to go on at another --resolution: its schedule is shifted by the rule.",
+                                  show_default=False)
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
@@ -66,6 +67,7 @@ def train(
         typer.echo(to_yaml(config), nl=False)
         return
     folder = out or Path("runs") / config.name
+    require(not folder.is_file(), "--out", str(folder), "a run's folder", "begin with a file's weights: --from FILE")
     keep_freed_memory()
     with Run(config, folder, dataset, state, console.print) as run, stop_signals() as stopped:
         with _progress(console, state, config) as advance:

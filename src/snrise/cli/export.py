@@ -1,0 +1,35 @@
+"""`snrise export`: a run's averaged weights alone, in one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snrise import build
+from snrise.config import parse
+from snrise.documents import document_of
+from snrise.training import WeightFormat, export_weights, read_header
+
+__all__ = ["export"]
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder (its last checkpoint), or one checkpoint file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file, ….safetensors.", show_default="NAME.safetensors")
+    ] = None,
+    dtype: Annotated[
+        WeightFormat, typer.Option(help="What the numbers are kept in; bf16 has 8 bits of precision.")
+    ] = WeightFormat.BF16,
+) -> None:
+    """Write the averaged weights of a run into a small file: for sampling, and to begin other runs with.
+
+    Wherever a run can be sampled from, so can such a file. No training goes on from it; `snrise train --from` begins
+    a new one with its weights.
+    """
+    file = build.newest(run)
+    name = parse(document_of(read_header(file).config, str(file))).name
+    path = out or Path(f"{name}.safetensors")
+    made = export_weights(file, path, dtype)
+    size = path.stat().st_size / 1e6
+    typer.echo(f"{name}, {made.images_seen:,} images seen, in {dtype}: {path} ({size:.1f} MB)")

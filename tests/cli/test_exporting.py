@@ -1,0 +1,82 @@
+"""`snrise export`, and its file where a run is asked for."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from snrise import build, cli, models
+from snrise.config import to_yaml
+from snrise.metrics import FEATURES
+from snrise.runs.gallery import origin_of
+from snrise.training import save_state
+from tiny import POOLED, config, fails, perturbed, run
+
+FLAGS = ["activities", "flags", "symbols"]
+
+
+@pytest.fixture(autouse=True)
+def trained(tmp_path, monkeypatch):
+    """A run of three classes in a folder to work in."""
+    settings = config()
+    state = build.state(settings, 3)
+    run(state, settings, 1)
+    perturbed(state.network)
+    state.ema.update(state.network, 10**9, 10**9)
+    save_state(state, tmp_path / "run" / "checkpoints", to_yaml(settings),
+               {"classes": FLAGS, "frequencies": [0.5, 0.25, 0.25]})
+    monkeypatch.chdir(tmp_path)
+
+
+def command(*arguments):
+    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(int)
+
+
+def test_a_file_samples_as_the_run_does(tmp_path):
+    told = command("export", "run", "--dtype", "fp32", "--out", "deep/a.safetensors")
+    size = (tmp_path / "deep" / "a.safetensors").stat().st_size / 1e6
+    assert told == f"tiny, 8 images seen, in fp32: deep/a.safetensors ({size:.1f} MB)\n"
+    for source, out in (("run", "a"), ("deep/a.safetensors", "b")):
+        command("sample", source, "-n", 3, "--class", "flags", "--out", out)
+    for i in range(3):
+        assert (pixels(f"a/{i:06d}.png") == pixels(f"b/{i:06d}.png")).all()
+    assert origin_of(tmp_path / "a" / "000000.png") == origin_of(tmp_path / "b" / "000000.png")
+
+
+def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
+    monkeypatch.setitem(FEATURES, "pooled", POOLED)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert "in bf16: models/tiny.safetensors" in command("export", "run", "--out", "models/tiny.safetensors")
+    assert "2 pictures in samples-0.png" in command("sample", "tiny", "-n", 2)
+    command("evaluate", "tiny", "-n", 6, "--features", "pooled", "--limit", 6)
+    assert (tmp_path / "tiny-evaluation" / "metrics.json").exists()
+    command("sweep", "tiny", "--steps", "1", "-n", 6, "--features", "pooled")
+    assert (tmp_path / "sweep" / "sweep.jsonl").exists()
+    told = command("train", "--from", "tiny", "training.images=8", "--out", "more", "--device", "cpu")
+    assert f"beginning with the weights of {tmp_path}/models/tiny.safetensors\n" in told
+    # After one step the weights are still near those that the run began with.
+    before, after = (dict(build.open_run(tmp_path / name).network.named_parameters()) for name in ("run", "more"))
+    fresh = dict(build.network(config(), 3).named_parameters())
+    near, far = (sum(torch.dist(after[n], other[n]).item() for n in after) for other in (before, fresh))
+    assert near < far / 5
+
+
+def test_mistakes_are_one_line(monkeypatch, capsys):
+    command("export", "run")
+    for arguments, told in (
+        (("export", "run"), "--out: got 'tiny.safetensors'; allowed: a file that is not there yet; remove it, or"),
+        (("export", "none"), "none: got 'no checkpoint'; allowed: a run's folder, "),
+        (("train", "training.images=8", "--out", "tiny.safetensors"),
+         "--out: got 'tiny.safetensors'; allowed: a run's folder; begin with a file's weights: --from FILE"),
+        (("sample", "tiny.safetensors", "--last"), "tiny.safetensors: got 'averaged weights alone, exported"),
+    ):
+        assert fails(monkeypatch, capsys, *arguments).startswith(told)
