@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from snrise.networks.attention import Attention, attend, axial_angles, rotate
+from snrise.networks.attention import Attention, Parted, attend, axial_angles, rotate
 
 CPU = torch.device("cpu")
 
@@ -47,8 +47,9 @@ def test_angles_by_hand():
     for row in range(3):
         for column in range(5):
             angles = torch.tensor([row * math.pi, row * math.pi / 10, column * math.pi, column * math.pi / 10])
-            assert_close(cos[row * 5 + column], angles.cos(), atol=1e-5, rtol=0)
-            assert_close(sin[row * 5 + column], angles.sin(), atol=1e-5, rtol=0)
+            i = row * 5 + column
+            assert_close(cos[i], angles.cos().repeat(2), atol=1e-5, rtol=0)
+            assert_close(sin[i], torch.cat([-angles.sin(), angles.sin()]), atol=1e-5, rtol=0)
 
 
 def test_rotation_keeps_the_length():
@@ -56,6 +57,15 @@ def test_rotation_keeps_the_length():
     x = random(2, 3, 24, 16)
     assert_close(rotate(x, cos, sin).norm(dim=-1), x.norm(dim=-1))
     assert_close(rotate(x, cos, sin)[:, :, 0], x[:, :, 0])
+
+
+def test_rotation_turns_pairs_and_back():
+    cos, sin = axial_angles(4, 6, 16, CPU)
+    x = random(2, 3, 24, 16)
+    pairs = torch.complex(*x.chunk(2, dim=-1)) * torch.complex(cos[:, :8], sin[:, 8:])
+    turned = rotate(x, cos, sin)
+    assert_close(turned, torch.cat([pairs.real, pairs.imag], dim=-1))
+    assert_close(rotate(turned, cos, -sin), x)
 
 
 @pytest.mark.parametrize("tokens", [1, 64, 128, 160])
@@ -73,6 +83,35 @@ def test_the_small_path_has_the_gradient_of_the_large():
         function(q, k, v).square().sum().backward()
         grads.append((q.grad, k.grad, v.grad))
     assert_close(*grads, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rest", [0, 20])
+def test_parts_and_their_derivative_are_those_of_plain_operations(rest):
+    heads, head = 4, 8
+    p = random(2, 12, 3 * heads * head + rest).double().requires_grad_()
+    scales = (1 + 0.3 * random(2, head, seed=1)).double().requires_grad_()
+    cos, sin = (table.double() for table in axial_angles(3, 4, head, CPU))
+
+    def plain():
+        q, k, v = p[..., : 3 * heads * head].view(2, 12, 3, heads, head).permute(2, 0, 3, 1, 4)
+        normed = (F.rms_norm(x, (head,), scale, 1e-6) for x, scale in zip((q, k), scales, strict=True))
+        return *(rotate(x, cos, sin) for x in normed), v, F.gelu(p[..., 3 * heads * head :])
+
+    ours, theirs = Parted.apply(p, scales, cos, sin, heads), plain()
+    assert_close(ours, theirs)
+    weights = [random(*x.shape, seed=i) for i, x in enumerate(ours)]
+    grads = [torch.autograd.grad(sum((x * w).sum() for x, w in zip(parts, weights, strict=True)), (p, scales))
+             for parts in (ours, theirs)]
+    assert_close(*grads)
+
+
+def test_parts_in_bfloat16_are_near_those_in_float32():
+    cos, sin = axial_angles(4, 4, 32, CPU)
+    p, scales = random(2, 16, 192 + 40), torch.ones(2, 32)
+    for half, full in zip(Parted.apply(p.bfloat16(), scales, cos, sin, 2), Parted.apply(p, scales, cos, sin, 2),
+                          strict=True):
+        assert half.dtype == torch.bfloat16
+        assert_close(half.float(), full, atol=0.03, rtol=0.02)
 
 
 def test_heads_do_not_mix():

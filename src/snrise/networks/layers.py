@@ -96,9 +96,8 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, embedding: int, dropout: float, head: int, expansion: int = 4) -> None:
         super().__init__()
-        self.split = [3 * channels, expansion * channels]
         self.film = Film(embedding, channels)
-        self.enter = nn.Linear(channels, sum(self.split))
+        self.enter = nn.Linear(channels, (3 + expansion) * channels)
         self.attention = Attention(channels, head)
         self.dropout = nn.Dropout(dropout)
         self.leave = zero(nn.Linear(channels + expansion * channels, channels))
@@ -107,9 +106,7 @@ class TransformerBlock(nn.Module):
         scale, shift = self.film(emb)
         r = F.layer_norm(h, h.shape[-1:])
         r = torch.addcmul(shift[:, None], r, scale[:, None])
-        qkv, hidden = self.enter(r).split(self.split, dim=-1)
-        hidden = F.gelu(hidden, approximate="tanh")
-        r = torch.cat([self.attention(qkv, size), hidden], dim=-1)
+        r = torch.cat(self.attention.beside(self.enter(r), size), dim=-1)
         out: Tensor = h + self.leave(self.dropout(r))
         return out
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.training.adamw import AdamW, in_memory_order
 
 __all__ = ["Muon", "orthogonalized"]
 
@@ -30,7 +31,7 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
-class Muon(torch.optim.AdamW):
+class Muon(AdamW):
     """Muon for the parameter groups with `"muon": True`, AdamW for the others, as one optimizer.
 
     A Muon step is Nesterov momentum, orthogonalized: lr·√max(1, rows/columns) times a matrix near orthogonal, whatever
@@ -58,8 +59,9 @@ class Muon(torch.optim.AdamW):
         if not state:
             state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}
         state["step"] += 1
-        momentum = state["momentum"].lerp_(p.grad, 1 - self.momentum)
-        update = orthogonalized(p.grad.lerp(momentum, self.momentum).reshape(len(p), -1))
+        weight, grad, momentum = map(in_memory_order, (p, p.grad, state["momentum"]))
+        momentum.lerp_(grad, 1 - self.momentum)
+        update = orthogonalized(grad.lerp(momentum, self.momentum).reshape(len(p), -1))
         scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(update.reshape(p.shape).to(p.dtype), alpha=-group["lr"] * scale)
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(update.reshape(weight.shape).to(p.dtype), alpha=-group["lr"] * scale)

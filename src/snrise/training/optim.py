@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
-import torch
 from torch import nn
 
 from snrise._errors import require
 from snrise._typing import StrEnum
+from snrise.training.adamw import AdamW
 from snrise.training.muon import Muon
 
 __all__ = ["Decay", "LearningRate", "Optimizer", "adamw", "muon"]
@@ -61,13 +61,13 @@ class LearningRate:
 
 def adamw(
     network: nn.Module, *, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-12, weight_decay: float = 0.0
-) -> torch.optim.AdamW:
+) -> AdamW:
     """AdamW, fused; weight decay on matrices and kernels only. Betas and eps of Hoogeboom et al. 2023.
 
     The learning rate is set anew before each step.
     """
     groups = _groups(network.parameters(), betas, weight_decay)
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+    return AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
 
 
 def _groups(
