@@ -32,8 +32,14 @@ def multiscale(error: Images, factors: Sequence[int] = (1,), weights: Sequence[f
     for weight, factor in sorted(zip(weights, factors, strict=True), key=lambda pair: pair[1]):
         # Pooling by 4 is pooling by 2 twice, and cheaper from there.
         pooled, by = (pool(pooled, factor // by), factor) if factor % by == 0 else (pool(error, factor), factor)
-        loss = loss + weight * pooled.square().mean(dim=(1, 2, 3))
+        loss = loss + weight * mean_square(pooled)
     return loss
+
+
+def mean_square(x: Images) -> PerImage:
+    """The mean over each image of its squares: [b c h w] -> [b]. Through the norm, which keeps no squares."""
+    norm: PerImage = torch.linalg.vector_norm(x, dim=(1, 2, 3))
+    return norm.square() / x[0].numel()
 
 
 def denoising_loss(
@@ -52,9 +58,9 @@ def denoising_loss(
     w(λ)·Σ_s w_s ‖D_s g(λ)(prediction − target)‖²: weight and gain meet in one factor before the square, so that a loss
     which is finite in the network's own units is finite here.
     """
-    error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels).float() - target(x, eps, logsnr)
+    error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels) - target(x, eps, logsnr)
     gain = target.gain(logsnr)
     loss = multiscale(per_image(weighting(logsnr).sqrt() * gain, error) * error, factors)
     with torch.no_grad():
-        plain: Tensor = gain.square() * error.square().mean(dim=(1, 2, 3))
+        plain: Tensor = gain.square() * mean_square(error)
     return loss, plain

@@ -42,6 +42,11 @@ def per_image(values: Shaped[Tensor, " b"], images: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (images.ndim - 1))
 
 
+def combined(a: Shaped[Tensor, " b"], x: Images, b: Shaped[Tensor, " b"], y: Images) -> Images:
+    """ax + by of each image, in two passes."""
+    return (per_image(a, x) * x).addcmul_(per_image(b, y), y)
+
+
 class Process(ABC):
     """How α and σ are scaled at a given λ. A member defines log α and its slope; σ = α e^{−λ/2} always."""
 
@@ -183,7 +188,7 @@ def diffuse(x: Images, eps: Images, logsnr: LogSnr, process: Process = VP) -> Im
     tensor([0.7071, 1.0000])
     """
     alpha, sigma = process.alpha_sigma(logsnr)
-    return per_image(alpha, x) * x + per_image(sigma, x) * eps
+    return combined(alpha, x, sigma, eps)
 
 
 class Prediction(StrEnum):
@@ -230,7 +235,7 @@ class Target:
     def __call__(self, x: Images, eps: Images, logsnr: LogSnr) -> Images:
         """What a perfect network would say: c_x x + c_ε ε."""
         c_x, c_eps, _, _ = self.coefficients(logsnr)
-        return per_image(c_x, x) * x + per_image(c_eps, x) * eps
+        return combined(c_x, x, c_eps, eps)
 
     def gain(self, logsnr: Scalars) -> Scalars:
         """g(λ) with ε̂ − ε = g·(prediction − target): 1 for ε, −α/σ for x, α for v under VP, α/(α+σ) for u."""
@@ -243,7 +248,7 @@ class Target:
             return prediction
         c_x, c_eps, alpha, sigma = self.coefficients(logsnr)
         determinant = alpha * c_eps - sigma * c_x
-        return per_image(c_eps / determinant, z) * z - per_image(sigma / determinant, z) * prediction
+        return combined(c_eps / determinant, z, -sigma / determinant, prediction)
 
     def to_eps(self, prediction: Images, z: Images, logsnr: LogSnr) -> Images:
         """The noise ε̂ that a prediction at z means."""
@@ -251,7 +256,7 @@ class Target:
             return prediction
         c_x, c_eps, alpha, sigma = self.coefficients(logsnr)
         determinant = alpha * c_eps - sigma * c_x
-        return per_image(alpha / determinant, z) * prediction - per_image(c_x / determinant, z) * z
+        return combined(alpha / determinant, prediction, -c_x / determinant, z)
 
 
 def sde(logsnr: Scalars, logsnr_slope: Scalars, process: Process = VP) -> tuple[Scalars, Scalars]:
@@ -281,7 +286,7 @@ def posterior_mean(
     log_kept = torch.logaddexp(_log(1 - eta**2).to(t), _log(eta**2).to(t) + t - s)
     of_z = torch.exp(process.log_sigma(s) - process.log_sigma(t) + 0.5 * log_kept)
     of_x = process.log_alpha(s).exp() - of_z * process.log_alpha(t).exp()
-    return per_image(of_z, z) * z + per_image(of_x, x) * x
+    return combined(of_z, z, of_x, x)
 
 
 def _log(value: float) -> Tensor:

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,7 +81,7 @@ class LeveledNetwork(nn.Module):
         check_size(z, self.config.divisor, self.config.image_channels)
         check_context(context, self.config.context)
         emb = self.conditioning(logsnr, labels)
-        h = self.stem.down(z.contiguous(memory_format=torch.channels_last))
+        h = self.stem.down(z)
         out: Tensor = self.stem.up(F.silu(self.norm(self.trunk(h, emb, context))))
         return out
 

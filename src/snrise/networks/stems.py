@@ -1,14 +1,16 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snrise._errors import invalid
 from snrise._typing import Size, StrEnum
-from snrise.networks.layers import zero
+from snrise.networks.layers import from_tokens, to_tokens, zero
 from snrise.networks.wavelet import Wavelet
 
 __all__ = ["FoldedStem", "PatchStem", "Stem", "Wavelet", "factor_for", "stem"]
@@ -37,6 +39,20 @@ def factor_for(image: Size, side: int = 32) -> int:
     return 1 << max(0, -(-min(image) // side) - 1).bit_length()
 
 
+def unshuffled(x: Tensor, factor: int) -> Tensor:
+    """As `F.pixel_unshuffle`, channels-last in memory, in one copy."""
+    b, c, h, w = x.shape
+    cells = x.reshape(b, c, h // factor, factor, w // factor, factor)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
+
+
+def shuffled(h: Tensor, factor: int) -> Tensor:
+    """As `F.pixel_shuffle` of what is channels-last in memory, in planes, in one copy."""
+    b, _, rows, columns = h.shape
+    cells = h.permute(0, 2, 3, 1).reshape(b, rows, columns, -1, factor, factor)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, rows * factor, columns * factor)
+
+
 class PatchStem(nn.Module):
     """A convolution of stride `factor` in, its mirror image out: [b image h w] <-> [b channels h/factor w/factor].
 
@@ -52,11 +68,16 @@ class PatchStem(nn.Module):
         self.leave = zero(nn.Conv2d(channels, out, 3, padding=1))
 
     def down(self, z: Tensor) -> Tensor:
-        out: Tensor = self.enter(z)
-        return out
+        if self.factor == 1:
+            out: Tensor = self.enter(z.contiguous(memory_format=torch.channels_last))
+            return out
+        # Patches do not overlap, so the convolution is one product, and an image need not become channels-last for it.
+        patches = unshuffled(z, self.factor)
+        tokens = F.linear(to_tokens(patches), self.enter.weight.flatten(1), self.enter.bias)
+        return from_tokens(tokens, (patches.shape[2], patches.shape[3]))
 
     def up(self, h: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.leave(h), self.factor)
+        return shuffled(self.leave(h), self.factor)
 
 
 class FoldedStem(nn.Module):
@@ -93,7 +114,7 @@ def stem(image_channels: int, channels: int, factor: int, kind: Stem) -> PatchSt
     check_factor(factor, kind, "stem.factor")
     match kind:
         case Stem.UNSHUFFLE:
-            shuffles = nn.PixelUnshuffle(factor), nn.PixelShuffle(factor)
+            shuffles = (partial(f, factor=factor) for f in (unshuffled, shuffled))
             return FoldedStem(image_channels, channels, factor, *shuffles)
         case Stem.WAVELET:
             wavelet = Wavelet(factor.bit_length() - 1)

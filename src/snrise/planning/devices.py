@@ -9,7 +9,6 @@ import torch
 
 from snrise._errors import unknown
 from snrise.training import Precision
-from snrise.training.memory import LARGEST
 from snrise.training.precision import bf16_is_native
 
 __all__ = ["DEVICES", "Device", "device"]
@@ -19,8 +18,8 @@ GIB = 2**30
 DRIVER = GIB
 #: The share of a device's memory that a plan fills: predictions are not exact (docs/performance.md).
 FILL = 0.9
-#: By how much what comes and goes is larger in the allocator's hands. Of glibc's heap, for blocks that it does not map
-#: apart: measured, benchmarks/memory.py. Of CUDA's caching allocator: an assumption.
+#: By how much what comes and goes is larger in the allocator's hands. Of glibc's heap: measured, benchmarks/memory.py.
+#: Of CUDA's caching allocator: an assumption.
 HEAP, CACHING = 0.32, 0.05
 
 
@@ -59,7 +58,7 @@ class Device:
 
     def taken(self, size: int) -> float:
         """What the allocator holds for a block of a step, as it comes and goes again."""
-        return (1 + self.overhead) * size if self.gpu or size < LARGEST else size
+        return (1 + self.overhead) * size
 
 
 #: GPUs by name. Memory is what PyTorch reports of it.

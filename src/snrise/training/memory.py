@@ -5,10 +5,10 @@ import sys
 
 __all__ = ["keep_freed_memory"]
 
-#: glibc's mallopt(3): when the heap's top is given back, how far it grows, and which blocks are mapped apart.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-#: The largest block that glibc can be told not to map apart, and by how much the heap grows at a time.
-LARGEST, GROWTH = 32 * 2**20, 64 * 2**20
+#: glibc's mallopt(3): when the heap's top is given back, how far it grows, and how many blocks are mapped apart.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+#: By how much the heap grows at a time.
+GROWTH = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
@@ -24,5 +24,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, GROWTH), (MMAP_THRESHOLD, LARGEST))
+    settings = ((TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, GROWTH), (MMAP_MAX, 0))
     return all(mallopt(name, value) for name, value in settings)
