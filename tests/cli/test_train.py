@@ -332,7 +332,7 @@ ERRORS = [
     (["tiny.yaml", "sampling.guidance=-1"], "Generation.guidance: got -1"),
     (["tiny.yaml", "loss.factors=[3]"],
      "config.loss.factors[0]: got 3; allowed: a divisor of the resolution 16x16; such as 2"),
-    (["tiny.yaml", "--out", "tiny.yaml"], "[Errno "),
+    (["tiny.yaml", "--out", "tiny.yaml"], "--out: got 'tiny.yaml'; allowed: a run's folder"),
 ]
 
 

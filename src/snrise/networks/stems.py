@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,6 +52,15 @@ def shuffled(h: Tensor, factor: int) -> Tensor:
     return cells.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, rows * factor, columns * factor)
 
 
+class Patches(nn.Conv2d):
+    """A convolution of patches that do not overlap, as one product: an image need not become channels-last for it."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        patches = unshuffled(z, self.kernel_size[0])
+        tokens = F.linear(to_tokens(patches), self.weight.flatten(1), self.bias)
+        return from_tokens(tokens, (patches.shape[2], patches.shape[3]))
+
+
 class PatchStem(nn.Module):
     """A convolution of stride `factor` in, its mirror image out: [b image h w] <-> [b channels h/factor w/factor].
 
@@ -62,19 +70,16 @@ class PatchStem(nn.Module):
     def __init__(self, image_channels: int, channels: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        kernel = 3 if factor == 1 else factor
-        self.enter = nn.Conv2d(image_channels, channels, kernel, stride=factor, padding=1 if factor == 1 else 0)
+        if factor == 1:
+            self.enter = nn.Conv2d(image_channels, channels, 3, padding=1)
+        else:
+            self.enter = Patches(image_channels, channels, factor, stride=factor)
         out = image_channels * factor**2
         self.leave = zero(nn.Conv2d(channels, out, 3, padding=1))
 
     def down(self, z: Tensor) -> Tensor:
-        if self.factor == 1:
-            out: Tensor = self.enter(z.contiguous(memory_format=torch.channels_last))
-            return out
-        # Patches do not overlap, so the convolution is one product, and an image need not become channels-last for it.
-        patches = unshuffled(z, self.factor)
-        tokens = F.linear(to_tokens(patches), self.enter.weight.flatten(1), self.enter.bias)
-        return from_tokens(tokens, (patches.shape[2], patches.shape[3]))
+        out: Tensor = self.enter(z)
+        return out
 
     def up(self, h: Tensor) -> Tensor:
         return shuffled(self.leave(h), self.factor)
