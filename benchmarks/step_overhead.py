@@ -15,6 +15,7 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
+from train_step import OURS, batches
 
 from snrise.levels import Levels
 from snrise.networks import build
@@ -22,7 +23,6 @@ from snrise.process import Prediction, Target
 from snrise.schedules import Cosine, for_resolution
 from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
 from snrise.training.memory import keep_freed_memory
-from train_step import OURS, batches
 
 
 class Number(nn.Module):
@@ -42,7 +42,9 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def steps(network: nn.Module, side: int, batch: int, factors: tuple[int, ...]) -> tuple[TrainState, Callable[[], object]]:
+def steps(
+    network: nn.Module, side: int, batch: int, factors: tuple[int, ...]
+) -> tuple[TrainState, Callable[[], object]]:
     """A state, and a step of it."""
     state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
     recipe = Recipe(
