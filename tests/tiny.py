@@ -9,10 +9,12 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from snrise import build, cli
 from snrise.config import parse
@@ -135,6 +137,19 @@ def scramble(seed=0):
     """Set the global random states to something else, which nothing may depend on."""
     random.seed(seed)
     torch.manual_seed(seed)
+
+
+def command(*arguments):
+    """What a command that succeeds prints on standard output."""
+    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def pixels(path):
+    """Of a picture, as whole numbers: [h w 3]."""
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(int)
 
 
 def fails(monkeypatch, capsys, *arguments):

@@ -7,12 +7,11 @@ import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
-from typer.testing import CliRunner
 
-from snrise import build, cli
+from snrise import build
 from snrise.data import ImageFolder
 from snrise.metrics import FEATURES, kernel_distance
-from tiny import DOCUMENT, POOLED, config, fails
+from tiny import DOCUMENT, POOLED, command, config, fails
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         (path / "tiny.yaml").write_text(DOCUMENT)
-        call("train", "tiny.yaml", "data.hold_out=10", "training.images=16", "--out", "run")
+        command("train", "tiny.yaml", "data.hold_out=10", "training.images=16", "--out", "run")
     dataset = build.dataset(config())
     (path / "pictures").mkdir()
     for i, image in enumerate(dataset.images(range(0, 240, 10))):
@@ -37,14 +36,8 @@ def in_a_folder(folder, monkeypatch):
     monkeypatch.setitem(FEATURES, "pooled", POOLED)
 
 
-def call(*arguments):
-    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def evaluate(*arguments):
-    output = call("evaluate", *arguments, "--features", "pooled", "--out", "report")
+    output = command("evaluate", *arguments, "--features", "pooled", "--out", "report")
     return output, json.loads(Path("report/metrics.json").read_text())
 
 

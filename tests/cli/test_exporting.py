@@ -1,17 +1,14 @@
 """`snrise export`, and its file where a run is asked for."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from typer.testing import CliRunner
 
-from snrise import build, cli, models
+from snrise import build, models
 from snrise.config import to_yaml
 from snrise.metrics import FEATURES
 from snrise.runs.gallery import origin_of
 from snrise.training import save_state
-from tiny import POOLED, config, fails, perturbed, run
+from tiny import POOLED, command, config, fails, perturbed, pixels, run
 
 FLAGS = ["activities", "flags", "symbols"]
 
@@ -27,17 +24,6 @@ def trained(tmp_path, monkeypatch):
     save_state(state, tmp_path / "run" / "checkpoints", to_yaml(settings),
                {"classes": FLAGS, "frequencies": [0.5, 0.25, 0.25]})
     monkeypatch.chdir(tmp_path)
-
-
-def command(*arguments):
-    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture).astype(int)
 
 
 def test_a_file_samples_as_the_run_does(tmp_path):

@@ -4,24 +4,16 @@ import re
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from snrise import build, cli
+from snrise import build
 from snrise.runs import Run
-from tiny import DOCUMENT, config, fails, size_of
+from tiny import command, config, fails, size_of
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+pytestmark = pytest.mark.usefixtures("beside_tiny_yaml")
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli.app, ["plan", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.stdout
+    return command("plan", *arguments)
 
 
 def test_table_memory_time_and_picture(tmp_path):

@@ -19,7 +19,7 @@ from snrise.runs.gallery import command_of, origin_of
 from snrise.samplers import GRIDS, SAMPLERS, Ancestral
 from snrise.schedules import shift_factor
 from snrise.training import draw_labels, save_state
-from tiny import config, fails, perturbed, run, size_of
+from tiny import command, config, fails, perturbed, pixels, run, size_of
 
 FLAGS = ["activities", "flags", "symbols"]
 SETTINGS = ("sampling.sampler={kind: ancestral, eta: 0.7, gamma: 0.3}", "sampling.guidance=1.5", "schedule.ends=stay",
@@ -48,14 +48,7 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 def sample(*arguments):
-    result = CliRunner().invoke(cli.app, ["sample", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def pixels(path):
-    with Image.open(path) as picture:
-        return np.asarray(picture).astype(int)
+    return command("sample", *arguments)
 
 
 class Calls(list):

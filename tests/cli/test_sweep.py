@@ -4,11 +4,9 @@ import dataclasses
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from snrise import cli
 from snrise.metrics import FEATURES
-from tiny import DOCUMENT, POOLED, fails, objects
+from tiny import DOCUMENT, POOLED, command, fails, objects
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +15,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         (path / "tiny.yaml").write_text(DOCUMENT)
-        call("train", "tiny.yaml", "training.images=16", "--out", "run")
+        command("train", "tiny.yaml", "training.images=16", "--out", "run")
     return path
 
 
@@ -29,14 +27,8 @@ def in_a_folder(folder, monkeypatch):
     monkeypatch.setitem(FEATURES, "pooled", POOLED)
 
 
-def call(*arguments):
-    result = CliRunner().invoke(cli.app, [*map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def sweep(*arguments):
-    return call("sweep", "run", "--features", "pooled", "-n", 8, *arguments)
+    return command("sweep", "run", "--features", "pooled", "-n", 8, *arguments)
 
 
 def test_every_combination_against_the_evaluations_it_takes(tmp_path, monkeypatch):

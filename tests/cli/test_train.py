@@ -20,20 +20,13 @@ from snrise import build, cli
 from snrise.config import parse
 from snrise.runs import Run
 from snrise.training import latest, read_header
-from tiny import DOCUMENT, config, fails, objects, size_of
+from tiny import DOCUMENT, command, config, fails, objects, size_of
 
-
-@pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+pytestmark = pytest.mark.usefixtures("beside_tiny_yaml")
 
 
 def train(*arguments):
-    result = CliRunner().invoke(cli.app, ["train", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return command("train", *arguments)
 
 
 def weights(folder):
