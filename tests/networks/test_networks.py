@@ -12,7 +12,6 @@ from snrise.construct import construct, plain
 from snrise.denoisers import clipped, from_network
 from snrise.losses import denoising_loss
 from snrise.networks import Kind, Level, NetworkConfig, Stem, UNetConfig, UViTConfig, ViTConfig, build
-from snrise.networks.layers import ConvBlock
 from snrise.process import Prediction, Target
 from snrise.samplers import Ddim, last, uniform_time
 from snrise.schedules import Cosine, for_resolution
@@ -185,14 +184,15 @@ def test_an_image_may_lie_in_memory_either_way(config):
     assert_close(model(last, logsnr), model(z, logsnr), atol=1e-5, rtol=1e-5, check_stride=False)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_cells_are_channels_last_throughout(config):
+@pytest.mark.parametrize("config", [case for case in CONFIGS if not isinstance(case.values[0], ViTConfig)])
+def test_what_convolutions_make_is_channels_last_in_memory(config):
     model, (z, logsnr) = network(config), inputs(2, (32, 32))
     seen = []
     for module in model.modules():
-        if isinstance(module, ConvBlock):
+        if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(lambda module, args, out: seen.append(out))
     model(z, logsnr)
+    assert len(seen) >= 2
     assert all(h.is_contiguous(memory_format=torch.channels_last) for h in seen)
 
 

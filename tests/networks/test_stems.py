@@ -10,7 +10,7 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("factor", [1, 2, 4])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 def test_shuffles_are_those_of_pytorch(factor, memory):
     x = random(2, 3, 8, 12).to(memory_format=memory)

@@ -104,6 +104,20 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.by_part[part] -= size
 
 
+class _AsComputed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """As a context: operations give what their kernels do where PyTorch's function of their shapes says otherwise.
+
+    The derivative of a group norm has its input's number format, not the widest of the input's and the weight's.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_group_norm_backward.default:
+            x, weight, wanted = args[1], args[4], args[-1]
+            return tuple(torch.empty_like(like) if asked else None
+                         for like, asked in zip((x, weight, weight), wanted, strict=True))
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def imagined(*, gpu: bool) -> Iterator[Ledger]:
     """As a context: computations on the device "cpu" have shapes and lifetimes, but no numbers, no memory and no cost.
@@ -117,7 +131,7 @@ def imagined(*, gpu: bool) -> Iterator[Ledger]:
     """
     attention.axial_angles.cache_clear()
     try:
-        with FakeTensorMode(), _as_on_gpu() if gpu else nullcontext(), Ledger() as ledger:
+        with FakeTensorMode(), _AsComputed(), _as_on_gpu() if gpu else nullcontext(), Ledger() as ledger:  # type: ignore[no-untyped-call]
             yield ledger
     finally:
         attention.axial_angles.cache_clear()

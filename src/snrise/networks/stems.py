@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,14 +43,15 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
     """As `F.pixel_unshuffle`, channels-last in memory, in one copy."""
     b, c, h, w = x.shape
     cells = x.reshape(b, c, h // factor, factor, w // factor, factor)
-    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
+    last = cells.permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
+    return last.contiguous(memory_format=torch.channels_last)
 
 
 def shuffled(h: Tensor, factor: int) -> Tensor:
     """As `F.pixel_shuffle` of what is channels-last in memory, in planes, in one copy."""
     b, _, rows, columns = h.shape
     cells = h.permute(0, 2, 3, 1).reshape(b, rows, columns, -1, factor, factor)
-    return cells.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, rows * factor, columns * factor)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, rows * factor, columns * factor).contiguous()
 
 
 class Patches(nn.Conv2d):
@@ -78,7 +80,7 @@ class PatchStem(nn.Module):
         self.leave = zero(nn.Conv2d(channels, out, 3, padding=1))
 
     def down(self, z: Tensor) -> Tensor:
-        out: Tensor = self.enter(z)
+        out: Tensor = self.enter(z.contiguous(memory_format=torch.channels_last) if self.factor == 1 else z)
         return out
 
     def up(self, h: Tensor) -> Tensor:
