@@ -15,7 +15,8 @@ from snrise.config import RunConfig
 from snrise.data import Dataset
 from snrise.documents import load
 from snrise.runs import Run
-from snrise.training import export_weights, train
+from snrise.runs.comparison import trial
+from snrise.training import export_weights
 
 #: The pictures at the end, logs and checkpoints; nothing is drawn or saved on the way.
 QUIET = ["log.samples=1000000000000", "log.checkpoint=1000000000000", "log.tensorboard=false"]
@@ -36,7 +37,7 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     rate = images_a_second(how, dataset, device, min(8.0, 6 * options.minutes))
     images = max(how.training.batch, int(CAREFUL * rate * (ends - time.time())))
     how = load(options.train, [*settings, f"training.images={images}"])
-    state = build.state(how, classes_of(dataset), device)
+    state = build.state(how, dataset.class_count, device)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder, Run(how, Path(folder), dataset, state, lines.append) as run:
         started = time.perf_counter()
@@ -62,14 +63,9 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def classes_of(dataset: Dataset) -> int | None:
-    return None if dataset.source.classes is None else len(dataset.source.classes)
-
-
 def images_a_second(how: RunConfig, dataset: Dataset, device: torch.device, seconds: float) -> float:
-    """Of steps on the real data, with a state that is thrown away."""
-    state = build.state(how, classes_of(dataset), device)
-    steps = train(state, dataset.batches(how.training.batch, seed=how.seed), build.recipe(how))
+    """Of steps on the real data."""
+    steps = trial(how, dataset, device)
     for _ in range(3):
         next(steps)
     return how.training.batch * rate_of(lambda: next(steps), seconds, device)

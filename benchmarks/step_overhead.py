@@ -15,13 +15,10 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
-from train_step import OURS, batches
+from train_step import OURS, stepping
 
-from snrise.levels import Levels
 from snrise.networks import build
-from snrise.process import Prediction, Target
-from snrise.schedules import Cosine, for_resolution
-from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
+from snrise.training import TrainState
 from snrise.training.memory import keep_freed_memory
 
 
@@ -42,19 +39,6 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def steps(
-    network: nn.Module, side: int, batch: int, factors: tuple[int, ...]
-) -> tuple[TrainState, Callable[[], object]]:
-    """A state, and a step of it."""
-    state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
-    recipe = Recipe(
-        target=Target(Prediction.V), levels=Levels(schedule=for_resolution(Cosine(), image=(side, side))),
-        learning_rate=LearningRate(peak=1e-4, total=10**12), precision=Precision.BF16, factors=factors,
-    )
-    taken = train(state, batches(side, batch, torch.device("cpu")), recipe)
-    return state, lambda: next(taken)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=128)
@@ -67,9 +51,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     factors = tuple(options.factors)
     for name, config in OURS.items():
-        network = build(config(options.side), device=None)
-        state, step = steps(network, options.side, options.batch, factors)
-        _, small = steps(Number(), options.side, options.batch, factors)
+        network = build(config(options.side))
+        state, step = stepping(network, options.side, options.batch, "bf16", factors=factors)
+        _, small = stepping(Number(), options.side, options.batch, "bf16", factors=factors)
         parameters = list(network.parameters())
         gradients = [torch.randn_like(p) * 1e-3 for p in parameters]
 

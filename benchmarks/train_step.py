@@ -90,17 +90,24 @@ def ours(
     config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool, device: torch.device = CPU
 ) -> tuple[Callable[[], None], int]:
     network = build(config).to(device)
-    parameters = sum(p.numel() for p in network.parameters())
-    state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
     if compiled:
         network.compile()
-    image = (side, side)
+    _, step = stepping(network, side, batch, precision, device)
+    return step, sum(p.numel() for p in network.parameters())
+
+
+def stepping(
+    network: nn.Module, side: int, batch: int, precision: str, device: torch.device = CPU,
+    factors: tuple[int, ...] = (1,),
+) -> tuple[TrainState, Callable[[], None]]:
+    """A state that trains the network, and a step of it."""
+    state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
     recipe = Recipe(
-        target=Target(Prediction.V), levels=Levels(schedule=for_resolution(Cosine(), image=image)),
-        learning_rate=LearningRate(peak=1e-4, total=10**12), precision=Precision(precision),
+        target=Target(Prediction.V), levels=Levels(schedule=for_resolution(Cosine(), image=(side, side))),
+        learning_rate=LearningRate(peak=1e-4, total=10**12), precision=Precision(precision), factors=factors,
     )
     steps = train(state, batches(side, batch, device), recipe)
-    return lambda: next(steps), parameters
+    return state, lambda: next(steps)
 
 
 def peer(

@@ -59,8 +59,7 @@ def train(
     config = parse(_document(given, data, resolution, start))
     where = device_of(device)
     dataset = build.dataset(config)
-    classes = dataset.source.classes
-    state = build.state(config, None if classes is None else len(classes), where)
+    state = build.state(config, dataset.class_count, where)
     build.recipe(config)
     _introduce(console, config, dataset, state)
     if dry_run:

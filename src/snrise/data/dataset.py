@@ -149,6 +149,11 @@ class Dataset:
         """The class index of every image, int64 [n], or None without classes."""
         return None if self.source.labels is None else torch.tensor(self.source.labels, dtype=torch.int64)
 
+    @property
+    def class_count(self) -> int | None:
+        """How many classes the source has; None where it has none."""
+        return None if self.source.classes is None else len(self.source.classes)
+
     @cached_property
     def label_frequencies(self) -> Tensor | None:
         """The share of each class among the images, float64 [k], summing to 1; None without classes.

@@ -13,15 +13,16 @@ from snrise import build
 from snrise._errors import SnriseError, require
 from snrise.config import RunConfig
 from snrise.construct import plain
+from snrise.data import Dataset
 from snrise.documents import differences
 from snrise.evaluation import Judgement, Reference, judge
 from snrise.metrics import Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
-from snrise.training import checkpoints, train
+from snrise.training import Report, checkpoints, train
 from snrise.training.files import write_atomically
 
-__all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "speed", "table"]
+__all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "speed", "table", "trial"]
 
 #: Steps before speed is measured, and steps that it is measured over.
 WARM, TIMED = 5, 20
@@ -86,8 +87,7 @@ class Comparison:
         if files and _seen(files[-1]) >= config.training.images:
             return
         dataset = build.dataset(config)
-        classes = dataset.source.classes
-        state = build.state(config, None if classes is None else len(classes), device)
+        state = build.state(config, dataset.class_count, device)
         with Run(config, folder, dataset, state, tell=lambda line: None) as run:
             try:
                 for report in run:
@@ -124,20 +124,21 @@ class Comparison:
         return judge(build.open_run(checkpoint, device=device).samples(self.number), reference)
 
 
-def speed(config: RunConfig, device: Any = None) -> float:
-    """Images a second of a run's first steps, measured on a state that is thrown away."""
+def trial(config: RunConfig, dataset: Dataset, device: Any = None) -> Iterator[Report]:
+    """Steps from a run's beginning, without an end, on a state that is thrown away."""
     config = replace(config, training=replace(config.training, images=2**62))
-    dataset = build.dataset(config)
-    classes = dataset.source.classes
-    state = build.state(config, None if classes is None else len(classes), device)
-    batches = dataset.batches(config.training.batch, seed=config.seed)
-    steps = iter(train(state, batches, build.recipe(config)))
+    state = build.state(config, dataset.class_count, device)
+    return train(state, dataset.batches(config.training.batch, seed=config.seed), build.recipe(config))
+
+
+def speed(config: RunConfig, device: Any = None) -> float:
+    """Images a second of a run's first steps."""
+    steps = trial(config, build.dataset(config), device)
     for _ in islice(steps, WARM):
         pass
-    started, before = time.perf_counter(), state.images_seen
-    for _ in islice(steps, TIMED):
-        pass
-    return (state.images_seen - before) / (time.perf_counter() - started)
+    started = time.perf_counter()
+    images = sum(report.batch for report in islice(steps, TIMED))
+    return images / (time.perf_counter() - started)
 
 
 def table(points: Sequence[Point], metric: str) -> list[Row]:

@@ -17,9 +17,9 @@ def in_memory_order(x: Tensor) -> Tensor:
 class AdamW(torch.optim.AdamW):
     """PyTorch's AdamW, to the bit. Its fused CPU kernel would copy each channels-last kernel, gradient and average."""
 
-    def _init_group(self, group: dict[str, Any], *lists: Any, **named: Any) -> Any:
-        found = super()._init_group(group, *lists, **named)  # type: ignore[no-untyped-call]
-        for tensors in (*lists, *named.values()):
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> Any:
+        found = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
+        for tensors in lists:
             if isinstance(tensors, list):
                 tensors[:] = map(in_memory_order, tensors)
         return found

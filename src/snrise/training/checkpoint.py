@@ -167,7 +167,7 @@ def read_header(path: Path) -> Checkpoint:
 def load_state(state: TrainState, path: Path) -> Checkpoint:
     """Put a checkpoint's tensors and counts into a state built from the same config."""
     header = _header(path)
-    _check_whole(path, header, "begin another run with them: snrise train --from")
+    _check_whole(_checkpoint(path, header), "begin another run with them: snrise train --from")
     tensors = _read(path, PARTS, header)
     average = _matching(state.ema.parameters, tensors, "ema.", path)
     saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
@@ -184,15 +184,15 @@ def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpo
     header = _header(path)
     part = "ema" if ema else "network"
     if not ema:
-        _check_whole(path, header, "sample from those: leave out --last")
+        _check_whole(_checkpoint(path, header), "sample from those: leave out --last")
     _load_module(network, _read(path, (part,), header), f"{part}.", path)
     return _checkpoint(path, header)
 
 
-def _check_whole(path: Path, header: dict[str, Any], fix: str) -> None:
+def _check_whole(checkpoint: Checkpoint, fix: str) -> None:
     """Raise for exported weights."""
-    whole = "optimizer" in header["checksums"]
-    require(whole, str(path), "averaged weights alone, exported from a run", "a whole checkpoint", fix)
+    got = "averaged weights alone, exported from a run"
+    require(not checkpoint.weights_alone, str(checkpoint.path), got, "a whole checkpoint", fix)
 
 
 @torch.no_grad()
