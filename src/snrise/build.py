@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snrise import documents
 from snrise._errors import SnriseError, invalid, require, unknown
+from snrise._typing import Size
 from snrise.config import DataConfig, RunConfig, SourceKind, parse
 from snrise.construct import plain
 from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source
@@ -40,8 +41,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "begun", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels", "network", "open_run",
-    "recipe", "schedule", "source", "state",
+    "Trained", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels", "network",
+    "open_run", "recipe", "schedule", "source", "state",
 ]
 
 
@@ -77,6 +78,11 @@ def source(config: DataConfig) -> Source:
 def dataset(config: RunConfig) -> Dataset:
     """The images that the run is trained on, at its resolution: all but those held out."""
     return _dataset(config.data, held_out=False)
+
+
+def compared(config: RunConfig) -> Dataset:
+    """The images that the run is trained on, at the size of its samples: what these are compared with."""
+    return _dataset(replace(config.data, resolution=_sampled_size(config)), held_out=False)
 
 
 def held_out(config: RunConfig) -> Dataset | None:
@@ -156,14 +162,18 @@ def generation(
     """
     how = config.sampling
     chosen: Any = sampler or how.sampler
-    height, width = config.data.resolution
     return Generation(
-        target=Target(config.loss.prediction, config.process), size=(how.upsample * height, how.upsample * width),
+        target=Target(config.loss.prediction, config.process), size=_sampled_size(config),
         logsnrs=(grid or GRIDS[how.grid])(schedule(config), how.steps if steps is None else steps),
         sampler=replace(chosen, process=config.process), guidance=how.guidance if guidance is None else guidance,
         guidance_interval=how.guidance_interval or (-torch.inf, torch.inf), weak=weak, rescale=how.rescale,
         clip=how.clip, dynamic_clip=how.dynamic_clip, upsample=how.upsample, precision=config.training.precision,
     )
+
+
+def _sampled_size(config: RunConfig) -> Size:
+    height, width = config.data.resolution
+    return config.sampling.upsample * height, config.sampling.upsample * width
 
 
 @final

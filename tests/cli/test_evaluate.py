@@ -63,6 +63,19 @@ def test_the_settings_of_sampling_count(monkeypatch):
     assert steps == [4]
 
 
+@pytest.mark.parametrize("how", [["sampling.upsample=2"], ["--resolution", "32"]])
+def test_larger_pictures_than_trained_are_compared_with_larger_images(tmp_path, how):
+    few = ("-n", 24, "--held-out", 2, "--seed", 3)
+    command("sample", "run", *few[:2], *few[4:], *how, "--batch", 24, "--out", tmp_path)
+    _, found = evaluate("run", *few, *how, "--batch", 24)
+    _, folder = evaluate(tmp_path, "--reference", "built-in")
+    assert (found["size"], found["references"]) == ([32, 32], 505)
+    assert found["unseen"]["images"] == 2
+    _, mine = evaluate("run", *few, *how, "--batch", 24, "--reference", "built-in")
+    for name in ("KID-pooled", "FD-pooled"):
+        assert_close(mine[name], folder[name])
+
+
 def test_a_folder_is_judged_by_a_reference():
     _, found = evaluate("pictures", "--reference", "pictures")
     assert (found["folder"], found["samples"], found["size"]) == ("pictures", 24, [16, 16])

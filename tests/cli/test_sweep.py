@@ -63,10 +63,32 @@ def test_seeds_are_averaged(tmp_path):
     assert f"{sum(values) / 2:.4f}" in output
 
 
+def test_intervals_of_guidance_and_settings_for_all(tmp_path):
+    sweep("sampling.sampler=ddim", "--steps", 4, "--guidance", 2, "--guidance-interval", "-99,99;98,99;none",
+          "--out", tmp_path)
+    lines = objects(tmp_path / "sweep.jsonl")
+    assert all(line["settings"][0] == "sampling.sampler=ddim" for line in lines)
+    taken = {line["settings"][-1]: line["evaluations"] for line in lines}
+    # Outside of the interval the second pass is skipped.
+    within = "sampling.guidance_interval="
+    assert taken == {f"{within}[-99.0, 99.0]": 8, f"{within}[98.0, 99.0]": 4, f"{within}null": 8}
+
+
+def test_larger_pictures_are_compared_with_larger_images(tmp_path):
+    (plain,), (large,) = (
+        (sweep("--steps", 2, *more, "--out", tmp_path / str(i)), objects(tmp_path / str(i) / "sweep.jsonl"))[1]
+        for i, more in enumerate([[], ["sampling.upsample=2"]])
+    )
+    assert len(large["decibels"]) == len(plain["decibels"]) + 1
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--features", "pool"], "--features: no such features 'pool'; did you mean 'pooled'?"),
     (["--steps", "4,4"], "--steps: got '4,4'; allowed: values, each once, with commas between them"),
     (["--steps", "4,x"], "config.sampling.steps: "),
+    (["--guidance-interval", "1,2;"], "--guidance-interval: got '1,2;'; allowed: values, each once, with semicolons"),
+    (["--guidance-interval", "1;2"], "--guidance-interval: got '1'; allowed: two values of λ, such as -3,5"),
+    (["sampling.step=3"], "config.sampling.step: no such setting 'step'; did you mean 'steps'?"),
     (["--sampler", "hein"], "config.sampling.sampler.kind: no such kind 'hein'; did you mean 'heun'?"),
 ])
 def test_a_mistake_is_one_line(monkeypatch, capsys, arguments, message):

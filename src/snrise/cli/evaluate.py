@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from snrise._errors import SnriseError, require, unknown
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size
+from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
 from snrise.metrics import FEATURES
@@ -39,7 +41,8 @@ def evaluate(
     features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
     number: Annotated[int, typer.Option("-n", "--number", help="How many pictures, at most.", min=6)] = 5000,
     resolution: Annotated[
-        str | None, typer.Option(help="Resize a folder's pictures to it.", show_default="the first picture's")
+        str | None, typer.Option(help="Sample at this resolution, the run's schedule shifted to it; or resize a "
+                                 "folder's pictures to it.", show_default="the run's, or the first picture's")
     ] = None,
     limit: Annotated[int, typer.Option(help="How many images of the data, at most.", min=6)] = 50_000,
     validation: Annotated[
@@ -59,36 +62,69 @@ def evaluate(
     """
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
-    trained, fitted = None, None
     if build.is_run(what):
         trained = build.open_run(what, device=device_of(device)).with_sampling(settings or [])
-        about: dict[str, Any] = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
-        made, total, data = _samples(trained, number, seed, batch)
+        subject = _of_run(at_resolution(trained, resolution), number, seed, batch)
     else:
         for name, value in (("KEY=VALUE", settings), ("--validation", validation)):
             require(not value, name, value, "nothing: this is a folder of pictures, and no run")
         require(reference is not None, "--reference", None, "a folder of images, or built-in, to compare pictures with")
-        about = {"folder": str(what)}
-        made, total, data = _pictures(what, number, resolution)
-    if reference is not None:
-        data = _dataset(reference, data.preprocess.size)
+        subject = _of_folder(what, number, resolution)
+    data = subject.data if reference is None else _dataset(reference, subject.data.preprocess.size)
     with _watched("reference") as watch:
         compared = Reference.of(data, FEATURES[features], limit, watch=watch)
     with _watched("samples") as watch:
-        found = judge(_counted(made, total, watch), compared)
+        found = judge(_counted(subject.made, subject.total, watch), compared)
     typer.echo(str(found))
-    if trained is not None:
-        unseen = _dataset(validation, data.preprocess.size) if validation else build.held_out(trained.config)
-        if unseen is not None:
-            with _watched("unseen images") as watch:
-                fitted = fit(trained, unseen, held_out, watch=lambda n: watch(n, min(held_out, len(unseen))))
-            typer.echo(f"\non images that the run has not seen:\n{fitted}")
-        else:
-            typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
+    unseen = {} if subject.trained is None else _unseen(subject.trained, validation, held_out)
     folder = out or what.with_name(f"{what.stem}-evaluation")
-    more = {} if fitted is None else {"unseen": fitted.as_json()}
-    _write(folder, found, data, about | more)
+    _write(folder, found, data, subject.about | unseen)
     typer.echo(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """Pictures that are judged, how many, where from, and the data they are compared with if none else is named."""
+
+    made: Iterable[Tensor]
+    total: int
+    about: dict[str, Any]
+    data: Dataset
+    trained: build.Trained | None = None
+
+
+def _of_run(trained: build.Trained, number: int, seed: int, batch: int) -> _Subject:
+    """Pictures of a run, beside the data that it was trained on, at their size."""
+    about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
+    made = trained.samples(number, seed=seed, batch=batch)
+    return _Subject(made=made, total=number, about=about, data=build.compared(trained.config), trained=trained)
+
+
+def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
+    """The pictures of a folder, and themselves as a data set."""
+    source = ImageFolder(str(folder))
+    width, height = source.read(0).size
+    size = (height, width) if resolution is None else parse_size(resolution, "--resolution")
+    if resolution is None:
+        for i in range(len(source)):
+            if source.read(i).size != (width, height):
+                raise SnriseError(f"{source.name(i)}: not {height}x{width} as {source.name(0)}; give --resolution")
+    pictures, count = Dataset(source, Preprocess(size)), min(number, len(source))
+    made = (pictures.images(range(i, min(i + 64, count))) for i in range(0, count, 64))
+    return _Subject(made=made, total=count, about={"folder": str(folder)}, data=pictures)
+
+
+def _unseen(trained: build.Trained, validation: str | None, most: int) -> dict[str, Any]:
+    """Loss and likelihood on images that the run has not seen, told and as an entry of the report."""
+    size = trained.config.data.resolution
+    images = _dataset(validation, size) if validation else build.held_out(trained.config)
+    if images is None:
+        typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
+        return {}
+    with _watched("unseen images") as watch:
+        fitted = fit(trained, images, most, watch=lambda n: watch(n, min(most, len(images))))
+    typer.echo(f"\non images that the run has not seen:\n{fitted}")
+    return {"unseen": fitted.as_json()}
 
 
 @contextmanager
@@ -106,24 +142,6 @@ def _counted(parts: Iterable[Tensor], total: int, watch: Callable[[int, int], No
         yield part
         done += len(part)
         watch(done, total)
-
-
-def _samples(trained: build.Trained, number: int, seed: int, batch: int) -> tuple[Iterable[Tensor], int, Dataset]:
-    """Pictures of a run, how many, and the data that it was trained on."""
-    return trained.samples(number, seed=seed, batch=batch), number, build.dataset(trained.config)
-
-
-def _pictures(folder: Path, number: int, resolution: str | None) -> tuple[Iterable[Tensor], int, Dataset]:
-    """The pictures of a folder, how many, and themselves as a data set."""
-    source = ImageFolder(str(folder))
-    width, height = source.read(0).size
-    size = (height, width) if resolution is None else parse_size(resolution, "--resolution")
-    if resolution is None:
-        for i in range(len(source)):
-            if source.read(i).size != (width, height):
-                raise SnriseError(f"{source.name(i)}: not {height}x{width} as {source.name(0)}; give --resolution")
-    pictures, count = Dataset(source, Preprocess(size)), min(number, len(source))
-    return (pictures.images(range(i, min(i + 64, count))) for i in range(0, count, 64)), count, pictures
 
 
 def _dataset(name: str, size: Size) -> Dataset:

@@ -1,5 +1,6 @@
 """`snrise sweep`: what samplers, steps and guidance are worth on a trained run."""
 
+import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -11,23 +12,32 @@ from rich.table import Table
 from snrise import build, plots
 from snrise._errors import require, unknown
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.sampling import interval_of
 from snrise.evaluation import Reference
+from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
-from snrise.evaluation.sweeping import ways
 from snrise.metrics import FEATURES
 from snrise.samplers import GRIDS, SAMPLERS
 
 __all__ = ["sweep"]
 
-Values = Annotated[str | None, typer.Option(metavar="A,B,…", show_default="the run's")]
+#: What stands between values, and its name.
+MARKS = {",": "commas", ";": "semicolons"}
 
 
 def sweep(
     run: Annotated[Path, typer.Argument(help="A run's folder, a checkpoint, exported weights, or a built-in model.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For all, such as sampling.rescale=0.7.")
+    ] = None,
     steps: Annotated[str, typer.Option(metavar="A,B,…", help="Numbers of steps.")] = "8,16,32,64",
     sampler: Annotated[str | None, typer.Option(metavar="A,B,…", help=f"Of {', '.join(SAMPLERS)}.")] = None,
     grid: Annotated[str | None, typer.Option(metavar="A,B,…", help=f"Of {', '.join(GRIDS)}.")] = None,
     guidance: Annotated[str | None, typer.Option(metavar="A,B,…", help="Scales of guidance; 1 is none.")] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH;…", help="Where λ is guided, such as '-3,5;none': none is "
+                                 "everywhere.", show_default="the run's")
+    ] = None,
     number: Annotated[int, typer.Option("-n", "--number", help="Pictures for each point.", min=6)] = 500,
     seeds: Annotated[int, typer.Option(help="Sampling seeds for each point.", min=1)] = 1,
     features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
@@ -41,14 +51,16 @@ def sweep(
     """
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
-    home = run if run.is_dir() else run.parent.parent if run.parent.name == "checkpoints" else run.parent
-    folder = out or home / "sweep"
+    folder = out or _home(run) / "sweep"
     trained = build.open_run(run, device=device_of(device))
     asked = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
-    chosen = ways(**{name: _split(value, f"--{name}") for name, value in asked.items()})
+    choices = {name: _split(value, f"--{name}") for name, value in asked.items()}
+    intervals = _split(guidance_interval, "--guidance-interval", ";")
+    choices["guidance_interval"] = [json.dumps(None if i == "none" else interval_of(i)) for i in intervals]
+    chosen = [Way((*(settings or []), *way.settings)) for way in ways(**choices)]
     for way in chosen:
         build.generation(trained.with_sampling(way.settings).config)
-    reference = Reference.of(build.dataset(trained.config), FEATURES[features])
+    reference = Reference.of(build.compared(trained.with_sampling(settings or []).config), FEATURES[features])
     console = Console()
     metric = reference.extractor.kernel_name
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -67,11 +79,19 @@ def sweep(
     console.print(f"written: {plots.save(picture, folder / 'sweep.png')}, {folder / 'sweep.jsonl'}", soft_wrap=True)
 
 
-def _split(values: str | None, where: str) -> list[str]:
+def _home(run: Path) -> Path:
+    """The folder of the run, or where the file lies."""
+    if run.is_dir():
+        return run
+    return run.parent.parent if run.parent.name == "checkpoints" else run.parent
+
+
+def _split(values: str | None, where: str, mark: str = ",") -> list[str]:
     if values is None:
         return []
-    found = [value.strip() for value in values.split(",")]
-    require(all(found) and len(set(found)) == len(found), where, values, "values, each once, with commas between them")
+    found = [value.strip() for value in values.split(mark)]
+    allowed = f"values, each once, with {MARKS[mark]} between them"
+    require(all(found) and len(set(found)) == len(found), where, values, allowed)
     return found
 
 

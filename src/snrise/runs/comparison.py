@@ -102,7 +102,7 @@ class Comparison:
         file = folder / "points.json"
         known = json.loads(file.read_text()) if file.exists() else {}
         times = _seconds(folder)
-        reference = Reference.of(build.dataset(self.config(arm, seed)), self.extractor)
+        reference = Reference.of(build.compared(self.config(arm, seed)), self.extractor)
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
             if key not in known:
