@@ -117,7 +117,8 @@ class LossConfig:
 class TrainingConfig:
     """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
 
-    `start`: a checkpoint whose averaged weights the run begins with, as far as they fit.
+    `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
+    they fit.
 
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.

@@ -117,7 +117,9 @@ def test_going_on_at_another_resolution(tmp_path):
 def test_a_recipe_may_begin_with_a_runs_weights(tmp_path):
     train("tiny.yaml", "training.images=8", "--out", "first")
     output = train("tiny.yaml", "--from", "first", "seed=7", "training.images=8", "--out", "second")
-    assert re.search(r"beginning with the weights of first/checkpoints/0+8\.safetensors\n", output)
+    told = r"beginning with the weights of first/checkpoints/0+8\.safetensors\n"
+    assert re.search(told, output)
+    assert re.search(told, train("tiny.yaml", "training.start=first", "training.images=8", "--out", "third"))
 
 
 def test_weights_of_another_network_do_not_fit(tmp_path, monkeypatch, capsys):

@@ -118,10 +118,10 @@ class Run:
 
     def _start(self) -> None:
         """Begin with the weights of another run, if the settings say so."""
-        file = self.config.training.start
-        if file is None:
+        if self.config.training.start is None:
             return
-        own = start_from(self.state, Path(file))
+        file = build.newest(Path(self.config.training.start))
+        own = start_from(self.state, file)
         kept = f"; as drawn: {', '.join(own[:4])}{f' and {len(own) - 4} more' if len(own) > 4 else ''}" if own else ""
         self.tell(f"beginning with the weights of {file}{kept}")
 
