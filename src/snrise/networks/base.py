@@ -36,6 +36,13 @@ class StageShape(NamedTuple):
 class NetworkConfig(ABC):
     """A frozen dataclass whose fields are a network's settings."""
 
+    image_channels: int
+
+    @property
+    def on_patches(self) -> tuple[str, ...]:
+        """How the names begin of parameters that know the pixels of a patch: see `stems.enlarged`."""
+        return ()
+
     @property
     @abstractmethod
     def divisor(self) -> int:

@@ -50,6 +50,10 @@ class LeveledConfig(NetworkConfig):
         """What an image's side is divided by at each level."""
         return [self.stem * 2**i for i in range(len(self.levels))]
 
+    @property
+    def on_patches(self) -> tuple[str, ...]:
+        return () if self.stem_kind is Stem.WAVELET else ("stem.",)
+
     def stage(self, i: int, way: Way, parts: Sequence[str], blocks: int | None = None) -> StageShape:
         """Level i as a stage, with its own or other blocks."""
         level = self.levels[i]

@@ -1,6 +1,7 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from snrise._typing import Size, StrEnum
 from snrise.networks.layers import from_tokens, to_tokens, zero
 from snrise.networks.wavelet import Wavelet
 
-__all__ = ["FoldedStem", "PatchStem", "Stem", "Wavelet", "factor_for", "stem"]
+__all__ = ["FoldedStem", "PatchStem", "Stem", "Wavelet", "enlarged", "factor_for", "stem"]
 
 Fold: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -106,6 +107,27 @@ class FoldedStem(nn.Module):
 
     def up(self, h: Tensor) -> Tensor:
         return self.unfold(self.leave(h))
+
+
+def enlarged(weight: Tensor, shape: Sequence[int], channels: int) -> Tensor | None:
+    """A first or last layer's weight for patches k times as large, of the given shape; None if that is no such layer.
+
+    The first layer sees a patch pooled by k, times √k: a pooled image has to be multiplied by between 1, where it is
+    clean, and k, where it is noise, to be one of the process again (`pooling`). The last layer says each number for a
+    block of k×k. So the network goes on as it was, on pooled images. `channels` are those of the image.
+    """
+    was, now = tuple(weight.shape), tuple(shape)
+    other = [i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b]
+    if len(was) != len(now) or other not in ([0], [1], [2, 3]):
+        return None
+    # Numbers of a patch lie along the outputs, or along the inputs, of which a kernel of patches is a part.
+    numbers, dim = (weight.flatten(1), 1) if other == [2, 3] else (weight, other[0])
+    side, k = math.isqrt(numbers.shape[dim] // channels), math.isqrt(math.prod(now) // weight.numel())
+    if k < 2 or numbers.shape[dim] != channels * side**2 or math.prod(now) != k**2 * weight.numel():
+        return None
+    patch = numbers.reshape(*numbers.shape[:dim], channels, side, side, *numbers.shape[dim + 1 :])
+    larger = patch.repeat_interleave(k, dim + 1).repeat_interleave(k, dim + 2).reshape(now)
+    return larger / k**1.5 if dim else larger
 
 
 def check_factor(factor: int, kind: Stem, where: str) -> None:

@@ -54,6 +54,10 @@ class ViTConfig(NetworkConfig):
         """What an image's height and width must be multiples of."""
         return self.patch
 
+    @property
+    def on_patches(self) -> tuple[str, ...]:
+        return ("enter.0.", "leave.")
+
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
         parts = tuple(f"{part}.{i}" for part in ("blocks", "across") for i in range(self.depth))

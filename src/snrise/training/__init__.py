@@ -11,7 +11,6 @@ from snrise.training.checkpoint import (
     newest_whole,
     read_header,
     save_state,
-    start_from,
 )
 from snrise.training.ema import Ema
 from snrise.training.export import WeightFormat, export_weights
@@ -20,6 +19,7 @@ from snrise.training.generation import Generation, State, draw_labels, generate,
 from snrise.training.loop import Recipe, Report, train
 from snrise.training.optim import Decay, LearningRate, Optimizer, adamw, muon
 from snrise.training.precision import Precision, autocast
+from snrise.training.starting import start_from
 from snrise.training.state import TrainState
 
 __all__ = [

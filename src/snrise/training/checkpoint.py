@@ -22,7 +22,7 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "FORMAT", "BrokenCheckpoint", "Checkpoint", "checkpoints", "checksum", "header_sum", "latest", "load_latest",
-    "load_network", "load_state", "newest_whole", "part_of_checkpoint", "read_header", "save_state", "start_from",
+    "load_network", "load_state", "newest_whole", "part_of_checkpoint", "read_header", "save_state",
 ]
 
 T = TypeVar("T")
@@ -193,28 +193,6 @@ def _check_whole(checkpoint: Checkpoint, fix: str) -> None:
     """Raise for exported weights."""
     got = "averaged weights alone, exported from a run"
     require(not checkpoint.weights_alone, str(checkpoint.path), got, "a whole checkpoint", fix)
-
-
-@torch.no_grad()
-def start_from(state: TrainState, path: Path) -> list[str]:
-    """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
-
-    A parameter takes the weights of the same name and shape, so that a network can go on at another resolution, behind
-    another stem, or with other classes.
-
-    Raises:
-        SnriseError: if no weights fit, or the file is no whole checkpoint.
-    """
-    tensors = _part(_read(path, ("ema",), _header(path)), "ema.")
-    own = []
-    for name, p in state.network.named_parameters():
-        if name in tensors and tensors[name].shape == p.shape:
-            state.ema.parameters[name].copy_(p.copy_(tensors[name]))
-        else:
-            own.append(name)
-    fits = len(own) < len(state.ema.parameters)
-    require(fits, "training.start", str(path), "a checkpoint of a network with like parts", "none of its weights fit")
-    return own
 
 
 def part_of_checkpoint(path: Path, part: str) -> dict[str, Tensor]:

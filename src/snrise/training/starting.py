@@ -1,0 +1,48 @@
+"""Beginning a run with the weights of another: at another resolution, with other classes or a larger stem."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from snrise._errors import require
+from snrise.networks import NetworkConfig
+from snrise.networks.stems import enlarged
+from snrise.training.checkpoint import part_of_checkpoint
+from snrise.training.state import TrainState
+
+__all__ = ["start_from"]
+
+
+@torch.no_grad()
+def start_from(state: TrainState, path: Path) -> list[str]:
+    """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
+
+    A parameter takes the weights of the same name and shape. The first and last layer take those for smaller patches
+    too, so that a network goes on at twice the resolution behind a stem of twice the factor.
+
+    Raises:
+        SnriseError: if no weights fit, or the file is no whole checkpoint.
+    """
+    tensors = part_of_checkpoint(path, "ema")
+    own = []
+    for name, p in state.network.named_parameters():
+        weight = _fitted(state.network, name, tensors.get(f"ema.{name}"), p.shape)
+        if weight is None:
+            own.append(name)
+        else:
+            state.ema.parameters[name].copy_(p.copy_(weight))
+    fits = len(own) < len(state.ema.parameters)
+    require(fits, "training.start", str(path), "a checkpoint of a network with like parts", "none of its weights fit")
+    return own
+
+
+def _fitted(network: nn.Module, name: str, weight: Tensor | None, shape: Sequence[int]) -> Tensor | None:
+    """A weight as a parameter of this shape can have it; None if it cannot."""
+    if weight is None or weight.shape == shape:
+        return weight
+    config = getattr(network, "config", None)
+    if not isinstance(config, NetworkConfig) or not name.startswith(config.on_patches):
+        return None
+    return enlarged(weight, shape, config.image_channels)

@@ -1,0 +1,75 @@
+"""Beginning with another run's weights: a network behind a larger stem is the smaller one on pooled images."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+from torch.testing import assert_close
+
+from snrise.networks import Level, Stem, UNetConfig, UViTConfig, ViTConfig, build
+from snrise.networks.stems import enlarged
+from snrise.pooling import pool
+from snrise.training import Ema, TrainState, adamw, save_state, start_from
+
+LEVELS = (Level(channels=16, blocks=1), Level(channels=32, blocks=1, attention=True, head=16))
+#: A network and the same for patches twice and three times as large.
+GROWN = {
+    "patches": lambda k: UViTConfig(levels=LEVELS, stem=2 * k, embedding=32),
+    "unshuffled": lambda k: UNetConfig(levels=LEVELS, stem=2 * k, stem_kind=Stem.UNSHUFFLE, embedding=32),
+    "vit": lambda k: ViTConfig(width=32, depth=1, patch=2 * k, head=16, bottleneck=8, class_tokens=0),
+}
+
+
+def begun(config, seed):
+    """A run whose network does something, on the way out too."""
+    torch.manual_seed(seed)
+    network = build(config)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return TrainState(network=network, ema=Ema(network, 100), optimizer=adamw(network))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(config):
+        state = begun(config, seed=0)
+        return state.network, save_state(state, tmp_path / "run", "config")
+
+    return save
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("name", GROWN)
+def test_a_larger_stem_sees_the_pooled_image_and_says_each_number_for_a_block(saved, name, k):
+    small, file = saved(GROWN[name](1))
+    state = begun(GROWN[name](k), seed=1)
+    assert start_from(state, file) == []
+    z, logsnr = torch.randn(2, 3, 8 * k, 12 * k), torch.tensor([-1.0, 2.0])
+    with torch.no_grad():
+        expected = interpolate(small(k**0.5 * pool(z, k), logsnr), scale_factor=k, mode="nearest")
+        assert expected.std() > 0.1
+        assert_close(state.network(z, logsnr), expected, rtol=1e-4, atol=1e-4)
+    for name_, p in state.network.named_parameters():
+        assert_close(state.ema.parameters[name_], p.detach())
+
+
+def test_what_does_not_fit_is_kept_and_named(saved):
+    _, file = saved(UViTConfig(levels=LEVELS, stem=2, stem_kind=Stem.WAVELET, embedding=32))
+    state = begun(UViTConfig(levels=LEVELS, stem=4, stem_kind=Stem.WAVELET, embedding=32), seed=1)
+    before = {name: p.detach().clone() for name, p in state.network.named_parameters()}
+    own = start_from(state, file)
+    assert own == ["stem.enter.weight", "stem.leave.weight", "stem.leave.bias"]
+    for name, p in state.network.named_parameters():
+        assert torch.equal(p, before[name]) == (name in own)
+
+
+@pytest.mark.parametrize(("was", "now"), [
+    ((8, 3, 4, 4), (8, 3, 6, 6)),     # no whole multiple
+    ((8, 3, 4, 4), (8, 3, 2, 2)),     # smaller
+    ((8, 3, 2, 2), (16, 3, 4, 4)),    # another width
+    ((12, 8), (48, 8, 1)),
+    ((10, 8), (40, 8)),               # no patch of 3 channels
+    ((12, 8), (24, 8)),
+])
+def test_what_is_not_a_larger_patch(was, now):
+    assert enlarged(torch.zeros(was), now, 3) is None
