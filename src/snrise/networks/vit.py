@@ -12,7 +12,7 @@ from snrise._typing import Images, Labels, LogSnr
 from snrise.networks.attention import Attention, CrossAttention
 from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.layers import RmsNorm, from_tokens, on_tokens, to_tokens, zero
+from snrise.networks.layers import RmsNorm, TokenLinear, from_tokens, on_tokens, to_tokens, zero
 from snrise.networks.recomputing import recomputed
 
 
@@ -79,9 +79,9 @@ class Block(nn.Module):
         hidden = int(width * 4 * 2 / 3)
         self.modulation = zero(nn.Linear(width, 6 * width))
         self.norm1, self.norm2 = RmsNorm(width, 1e-6), RmsNorm(width, 1e-6)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.out = TokenLinear(width, 3 * width), TokenLinear(width, width)
         self.attention = Attention(width, head)
-        self.enter, self.leave = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
+        self.enter, self.leave = TokenLinear(width, 2 * hidden), TokenLinear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, emb: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,7 +106,7 @@ class ViT(nn.Module):
         width, numbers = config.width, config.image_channels * config.patch**2
         self.conditioning = Conditioning(width, classes)
         narrow = config.bottleneck
-        self.enter = nn.Sequential(nn.Linear(numbers, narrow, bias=False), nn.Linear(narrow, width))
+        self.enter = nn.Sequential(TokenLinear(numbers, narrow, bias=False), TokenLinear(narrow, width))
         tokens = config.class_tokens if classes is not None else 0
         self.positions = nn.Parameter(0.02 * torch.randn(tokens, width)) if tokens else None
         self.blocks = nn.ModuleList(Block(width, config.head, config.dropout) for _ in range(config.depth))
@@ -114,7 +114,7 @@ class ViT(nn.Module):
         self.across = nn.ModuleList(CrossAttention(width, config.context or 1, config.head) for _ in across)
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.norm = RmsNorm(width, 1e-6)
-        self.leave = zero(nn.Linear(width, numbers))
+        self.leave = zero(TokenLinear(width, numbers))
 
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
