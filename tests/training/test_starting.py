@@ -40,17 +40,24 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("name", GROWN)
-def test_a_larger_stem_sees_the_pooled_image_and_says_each_number_for_a_block(saved, name, k):
+def test_a_larger_stem_is_the_smaller_one_on_pooled_images(saved, name, k):
     small, file = saved(GROWN[name](1))
     state = begun(GROWN[name](k), seed=1)
     assert start_from(state, file) == []
-    z, logsnr = torch.randn(2, 3, 8 * k, 12 * k), torch.tensor([-1.0, 2.0])
+    y, logsnr = torch.randn(2, 3, 8, 12), torch.tensor([-1.0, 2.0])
+    z = interpolate(y, scale_factor=k, mode="nearest")
+    finer = torch.randn_like(z)
     with torch.no_grad():
-        expected = interpolate(small(k**0.5 * pool(z, k), logsnr), scale_factor=k, mode="nearest")
+        expected = small(k**0.5 * y, logsnr)
         assert expected.std() > 0.1
-        assert_close(state.network(z, logsnr), expected, rtol=1e-4, atol=1e-4)
-    for name_, p in state.network.named_parameters():
-        assert_close(state.ema.parameters[name_], p.detach())
+        out = state.network(z, logsnr)
+        assert_close(pool(out, k), expected, rtol=1e-4, atol=1e-4)
+        # What is finer than that is seen, and said, by weights as they were drawn.
+        other = state.network(z + finer - interpolate(pool(finer, k), scale_factor=k), logsnr)
+    assert (other - out).std() > 0.01
+    assert (out - interpolate(pool(out, k), scale_factor=k)).std() > 0.01
+    for part, p in state.network.named_parameters():
+        assert_close(state.ema.parameters[part], p.detach())
 
 
 def test_what_does_not_fit_is_kept_and_named(saved):
@@ -72,4 +79,4 @@ def test_what_does_not_fit_is_kept_and_named(saved):
     ((12, 8), (24, 8)),
 ])
 def test_what_is_not_a_larger_patch(was, now):
-    assert enlarged(torch.zeros(was), now, 3) is None
+    assert enlarged(torch.zeros(was), torch.zeros(now), 3) is None

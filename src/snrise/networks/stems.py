@@ -1,7 +1,7 @@
 """How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -109,25 +109,28 @@ class FoldedStem(nn.Module):
         return self.unfold(self.leave(h))
 
 
-def enlarged(weight: Tensor, shape: Sequence[int], channels: int) -> Tensor | None:
-    """A first or last layer's weight for patches k times as large, of the given shape; None if that is no such layer.
+def enlarged(weight: Tensor, own: Tensor, channels: int) -> Tensor | None:
+    """A first or last layer's weight for patches k times as large as it knows; None if `own` is none of such a layer.
 
     The first layer sees a patch pooled by k, times √k: a pooled image has to be multiplied by between 1, where it is
     clean, and k, where it is noise, to be one of the process again (`pooling`). The last layer says each number for a
-    block of k×k. So the network goes on as it was, on pooled images. `channels` are those of the image.
+    block of k×k. So the network goes on as it was, on pooled images. Of the weight as it was drawn, `own`, the
+    differences within blocks remain: without them, nothing would be seen or said of what is finer, and there would be
+    hardly a gradient towards it. `channels` are those of the image.
     """
-    was, now = tuple(weight.shape), tuple(shape)
+    was, now = weight.shape, own.shape
     other = [i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b]
     if len(was) != len(now) or other not in ([0], [1], [2, 3]):
         return None
     # Numbers of a patch lie along the outputs, or along the inputs, of which a kernel of patches is a part.
     numbers, dim = (weight.flatten(1), 1) if other == [2, 3] else (weight, other[0])
-    side, k = math.isqrt(numbers.shape[dim] // channels), math.isqrt(math.prod(now) // weight.numel())
-    if k < 2 or numbers.shape[dim] != channels * side**2 or math.prod(now) != k**2 * weight.numel():
+    side, k = math.isqrt(numbers.shape[dim] // channels), math.isqrt(own.numel() // weight.numel())
+    if k < 2 or numbers.shape[dim] != channels * side**2 or own.numel() != k**2 * weight.numel():
         return None
-    patch = numbers.reshape(*numbers.shape[:dim], channels, side, side, *numbers.shape[dim + 1 :])
-    larger = patch.repeat_interleave(k, dim + 1).repeat_interleave(k, dim + 2).reshape(now)
-    return larger / k**1.5 if dim else larger
+    outer, inner = numbers.shape[:dim].numel(), numbers.shape[dim + 1 :].numel()
+    blocks = own.reshape(outer * channels, side, k, side, k, inner)
+    known = numbers.reshape(outer * channels, side, 1, side, 1, inner) / (k**1.5 if dim else 1)
+    return (blocks - blocks.mean(dim=(2, 4), keepdim=True) + known).reshape(now)
 
 
 def check_factor(factor: int, kind: Stem, where: str) -> None:

@@ -1,6 +1,5 @@
 """Beginning a run with the weights of another: at another resolution, with other classes or a larger stem."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     tensors = part_of_checkpoint(path, "ema")
     own = []
     for name, p in state.network.named_parameters():
-        weight = _fitted(state.network, name, tensors.get(f"ema.{name}"), p.shape)
+        weight = _fitted(state.network, name, tensors.get(f"ema.{name}"), p)
         if weight is None:
             own.append(name)
         else:
@@ -38,11 +37,11 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     return own
 
 
-def _fitted(network: nn.Module, name: str, weight: Tensor | None, shape: Sequence[int]) -> Tensor | None:
-    """A weight as a parameter of this shape can have it; None if it cannot."""
-    if weight is None or weight.shape == shape:
+def _fitted(network: nn.Module, name: str, weight: Tensor | None, own: Tensor) -> Tensor | None:
+    """A weight as the network's own parameter can have it; None if it cannot."""
+    if weight is None or weight.shape == own.shape:
         return weight
     config = getattr(network, "config", None)
     if not isinstance(config, NetworkConfig) or not name.startswith(config.on_patches):
         return None
-    return enlarged(weight, shape, config.image_channels)
+    return enlarged(weight, own, config.image_channels)
