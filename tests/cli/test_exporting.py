@@ -56,6 +56,18 @@ def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch)
     assert near < far / 5
 
 
+def test_what_a_file_says_of_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
+    command("export", "run", "--out", "models/tiny.safetensors")
+    for name, path in (("tiny", f"{tmp_path}/models/tiny.safetensors"), ("models/tiny.safetensors",) * 2):
+        told = dict(line.split(maxsplit=1) for line in command("show", name).splitlines())
+        assert told["run"] == f"tiny in {path}"
+        assert told["classes"] == "activities, flags, symbols"
+        assert told["pictures:"] == f"snrise sample {path}"
+        assert "UViT, predicts v" in told["network"]
+    assert "images seen    8\n" in command("show", next((tmp_path / "run" / "checkpoints").iterdir()))
+
+
 def test_mistakes_are_one_line(monkeypatch, capsys):
     command("export", "run")
     for arguments, told in (

@@ -37,6 +37,8 @@ def shortened(arguments: list[str]) -> list[str]:
     match arguments:
         case ["train", *_]:
             return arguments + SMALL
+        case ["sample", *_]:
+            return [*arguments, "--steps", "2"]
         case ["evaluate" | "sweep", *_]:
             return [*arguments, "-n", "8"]
         case ["compare", *rest]:

@@ -10,22 +10,32 @@ from rich.console import Console
 
 from snrise import build, plots
 from snrise.cli.options import check_chart
+from snrise.config import RunConfig, parse
+from snrise.documents import document_of
+from snrise.models import located
 from snrise.runs import Summary, summarize
 from snrise.runs.gallery import command_of, origin_of
+from snrise.training import read_header
 from snrise.training.logs import Meter
 
 __all__ = ["show"]
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a picture of `snrise sample`.")],
+    run: Annotated[Path, typer.Argument(
+        metavar="RUN|FILE|MODEL|PICTURE", help="A run's folder, a checkpoint, exported weights, a built-in model, or a "
+        "picture of `snrise sample`."
+    )],
     out: Annotated[
         Path | None, typer.Option(help="The curves: .png, .svg or .pdf.", show_default="RUN/curves.png")
     ] = None,
 ) -> None:
-    """Sum up a run, also one that goes on, and draw its curves; or tell how a picture was made."""
+    """Sum up a run, also one that goes on, and draw its curves; or tell what weights are, or how a picture was made."""
     if run.suffix.lower() == ".png":
         _show_picture(origin_of(run))
+        return
+    if located(run).is_file():
+        _show_weights(located(run))
         return
     path = out or run / "curves.png"
     check_chart(path)
@@ -50,16 +60,36 @@ def _show_picture(origin: dict[str, Any]) -> None:
     console.print(f"again: {command_of(origin)}", style="bold")
 
 
-def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:
-    """Names and values of the table."""
-    config, last = summary.config, summary.lines[-1] if summary.lines else None
-    height, width = config.data.resolution
-    made, network = config.made_with, type(config.network).__name__.removesuffix("Config")
+def _show_weights(file: Path) -> None:
+    """What a file says of its weights: what they were trained on, and the classes that they know."""
+    header = read_header(file)
+    config = parse(document_of(header.config, str(file)))
+    classes = header.extra.get("classes")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     rows = [
-        ("run", f"{config.name} in {run}"), ("data", f"{made.get('images', '?')} images at {height}x{width}"),
+        *_about(config, file), ("images seen", f"{header.images_seen:,}"), ("weights", header.checksums["ema"][:12]),
+        ("classes", ", ".join(classes) if classes else "none"),
+    ]
+    for name, value in rows:
+        console.print(f"{name:<15}{value}")
+    console.print(f"pictures: snrise sample {file}", style="bold")
+
+
+def _about(config: RunConfig, place: Path) -> list[tuple[str, str]]:
+    """What is true of a run from its beginning."""
+    made, network = config.made_with, type(config.network).__name__.removesuffix("Config")
+    height, width = config.data.resolution
+    return [
+        ("run", f"{config.name} in {place}"), ("data", f"{made.get('images', '?')} images at {height}x{width}"),
         ("network", f"{network}, predicts {config.loss.prediction.value}"),
         ("made with", ", ".join(f"{name} {made[name]}" for name in ("snrise", "torch", "commit") if name in made)),
     ]
+
+
+def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:
+    """Names and values of the table."""
+    config, last = summary.config, summary.lines[-1] if summary.lines else None
+    rows = _about(config, run)
     if last is not None:
         seen, total, rate = last["images_seen"], config.training.images, last["images_per_second"]
         left = (total - seen) / rate if rate else math.inf
