@@ -1,0 +1,39 @@
+"""What comes with the package opens by its name, knows its data, and is small."""
+
+import pytest
+import torch
+
+from snrise import build, models
+from snrise.data import to_float
+from snrise.denoisers import from_network
+from snrise.process import Target, diffuse
+
+NAMES = sorted(models.models())
+
+
+def test_there_is_one_for_the_default_recipe():
+    assert "emoji-32" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_trained_denoiser(name):
+    path = models.models()[name]
+    assert path.stat().st_size < 15e6
+    trained = build.open_run(models.located(path.relative_to(models.FOLDER).with_suffix("")))
+    config = trained.config
+    assert config.name == name
+    dataset = build.dataset(config)
+    assert trained.classes == tuple(dataset.source.classes)
+    pick = range(0, len(dataset), len(dataset) // 32)
+    x, labels = to_float(dataset.images(pick)), dataset.labels[list(pick)]
+    logsnr = torch.zeros(len(x))
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    target = Target(config.loss.prediction, config.process)
+    with torch.no_grad():
+        seen, other = (
+            (from_network(trained.network, target, given)(diffuse(x, eps, logsnr), logsnr) - x).square().mean()
+            for given in (labels, labels.roll(1))
+        )
+    # Half of the power at this level is noise; the variance of the pictures is 0.3.
+    assert seen < 0.03
+    assert seen < 0.8 * other
