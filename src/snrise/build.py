@@ -41,8 +41,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels", "network",
-    "open_run", "recipe", "schedule", "source", "state",
+    "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels",
+    "network", "open_run", "recipe", "schedule", "source", "state",
 ]
 
 
@@ -228,6 +228,11 @@ def newest(path: Path) -> Path:
     return found
 
 
+def beginning(path: Path) -> str:
+    """What a run that begins with these weights remembers: the newest checkpoint, or a built-in model by its name."""
+    return str(path) if located(path) != path else str(newest(path))
+
+
 def transferred(path: Path) -> dict[str, Any]:
     """The settings of a run, to begin another with its weights: at any resolution, its schedule follows the rule.
 
@@ -238,7 +243,7 @@ def transferred(path: Path) -> dict[str, Any]:
     reference = config.schedule.reference or config.data.resolution
     begun = replace(
         config, name=f"{config.name}-on", schedule=replace(config.schedule, reference=reference), made_with={},
-        training=replace(config.training, start=str(file)),
+        training=replace(config.training, start=beginning(path)),
     )
     return dict(plain(begun))
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import yaml
 
 from snrise import build, models
-from snrise.config import to_yaml
+from snrise.config import parse, to_yaml
 from snrise.metrics import FEATURES
 from snrise.runs.gallery import origin_of
 from snrise.training import save_state
@@ -49,6 +50,8 @@ def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch)
     assert (tmp_path / "sweep" / "sweep.jsonl").exists()
     told = command("train", "--from", "tiny", "training.images=8", "--out", "more", "--device", "cpu")
     assert f"beginning with the weights of {tmp_path}/models/tiny.safetensors\n" in told
+    # A name holds on any machine, where a path would not.
+    assert parse(yaml.safe_load((tmp_path / "more" / "config.yaml").read_text())).training.start == "tiny"
     # After one step the weights are still near those that the run began with.
     before, after = (dict(build.open_run(tmp_path / name).network.named_parameters()) for name in ("run", "more"))
     fresh = dict(build.network(config(), 3).named_parameters())

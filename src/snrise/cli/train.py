@@ -94,7 +94,7 @@ def _document(arguments: list[str], data: str | None, resolution: str | None, st
         default = "folder" if data not in (None, "emoji") else documents.DEFAULT_RECIPE
         document = documents.read_document(names[0] if names else default)
         if start is not None:
-            document["training"] = document.get("training", {}) | {"start": str(build.newest(start))}
+            document["training"] = document.get("training", {}) | {"start": build.beginning(start)}
     section = document.setdefault("data", {})
     if not isinstance(section, dict):
         raise SnriseError("config.data: not settings; give each as `name: value`")
