@@ -41,8 +41,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate", "levels",
-    "network", "open_run", "recipe", "schedule", "source", "state",
+    "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
+    "levels", "network", "open_run", "recipe", "schedule", "source", "state",
 ]
 
 
