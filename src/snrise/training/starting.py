@@ -44,4 +44,4 @@ def _fitted(network: nn.Module, name: str, weight: Tensor | None, own: Tensor) -
     config = getattr(network, "config", None)
     if not isinstance(config, NetworkConfig) or not name.startswith(config.on_patches):
         return None
-    return enlarged(weight, own, config.image_channels)
+    return enlarged(weight.to(own), own, config.image_channels)
