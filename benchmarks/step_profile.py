@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from train_step import OURS, stepping
 
 from snrise.networks import build, cost
+from snrise.networks.cost import outermost
 from snrise.training.memory import keep_freed_memory
 
 #: Kinds of operations by parts of their names; the first that fits counts.
@@ -46,12 +47,7 @@ def called(network: nn.Module, parts: list[str], step: Callable[[], object]) -> 
     step()
     for handle in handles:
         handle.remove()
-    inside = {part: [name for name in seen if f"{name}.".startswith(f"{part}.")] for part in parts}
-    return {
-        part: [network.get_submodule(name) for name in names
-               if not any(name.startswith(f"{other}.") for other in names)]
-        for part, names in inside.items()
-    }
+    return {part: [network.get_submodule(name) for name in outermost(seen, part)] for part in parts}
 
 
 def by_part(

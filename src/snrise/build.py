@@ -24,6 +24,7 @@ from snrise.process import Target
 from snrise.samplers import GRIDS, Grid, Sampler
 from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
+    Checkpoint,
     Ema,
     Generation,
     LearningRate,
@@ -42,7 +43,7 @@ from snrise.training import (
 
 __all__ = [
     "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
-    "levels", "network", "open_run", "recipe", "schedule", "source", "state",
+    "levels", "network", "open_run", "recipe", "saved", "schedule", "source", "state",
 ]
 
 
@@ -228,6 +229,12 @@ def newest(path: Path) -> Path:
     return found
 
 
+def saved(file: Path) -> tuple[Checkpoint, RunConfig]:
+    """What a file of weights says of itself, and the settings of the run that they are of."""
+    header = read_header(file)
+    return header, parse(documents.document_of(header.config, str(file)))
+
+
 def beginning(path: Path) -> str:
     """What a run that begins with these weights remembers: the newest checkpoint, or a built-in model by its name."""
     return str(path) if located(path) != path else str(newest(path))
@@ -238,12 +245,12 @@ def transferred(path: Path) -> dict[str, Any]:
 
     A schedule that was right at the run's own resolution, and is stated for none, is stated for that one.
     """
-    file = newest(path)
-    config = parse(documents.document_of(read_header(file).config, str(file)))
+    start = beginning(path)
+    _, config = saved(located(Path(start)))
     reference = config.schedule.reference or config.data.resolution
     begun = replace(
         config, name=f"{config.name}-on", schedule=replace(config.schedule, reference=reference), made_with={},
-        training=replace(config.training, start=beginning(path)),
+        training=replace(config.training, start=start),
     )
     return dict(plain(begun))
 
@@ -277,8 +284,7 @@ def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None 
 
 
 def _open(file: Path, ema: bool, device: torch.device | str | None) -> Trained:
-    header = read_header(file)
-    config = parse(documents.document_of(header.config, str(file)))
+    header, config = saved(file)
     names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
     model = network(config, None if names is None else len(names), device)
     load_network(model, file, ema=ema)

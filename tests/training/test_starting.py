@@ -9,6 +9,7 @@ from snrise.networks import Level, Stem, UNetConfig, UViTConfig, ViTConfig, buil
 from snrise.networks.stems import enlarged
 from snrise.pooling import pool
 from snrise.training import Ema, TrainState, adamw, save_state, start_from
+from tiny import perturbed
 
 LEVELS = (Level(channels=16, blocks=1), Level(channels=32, blocks=1, attention=True, head=16))
 #: A network and the same for patches twice and three times as large.
@@ -22,10 +23,7 @@ GROWN = {
 def begun(config, seed):
     """A run whose network does something, on the way out too."""
     torch.manual_seed(seed)
-    network = build(config)
-    with torch.no_grad():
-        for p in network.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+    network = perturbed(build(config), seed=seed)
     return TrainState(network=network, ema=Ema(network, 100), optimizer=adamw(network))
 
 

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 from snrise import build
-from snrise.config import parse
-from snrise.documents import document_of
-from snrise.training import WeightFormat, export_weights, read_header
+from snrise.training import WeightFormat, export_weights
 
 __all__ = ["export"]
 
@@ -28,7 +26,7 @@ def export(
     a new one with its weights.
     """
     file = build.newest(run)
-    name = parse(document_of(read_header(file).config, str(file))).name
+    name = build.saved(file)[1].name
     path = out or Path(f"{name}.safetensors")
     made = export_weights(file, path, dtype)
     size = path.stat().st_size / 1e6

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,10 @@ from rich.console import Console
 
 from snrise import build, plots
 from snrise.cli.options import check_chart
-from snrise.config import RunConfig, parse
-from snrise.documents import document_of
+from snrise.config import RunConfig
 from snrise.models import located
 from snrise.runs import Summary, summarize
 from snrise.runs.gallery import command_of, origin_of
-from snrise.training import read_header
 from snrise.training.logs import Meter
 
 __all__ = ["show"]
@@ -40,9 +39,7 @@ def show(
     path = out or run / "curves.png"
     check_chart(path)
     summary = summarize(run)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    for name, value in _rows(run, summary):
-        console.print(f"{name:<15}{value}")
+    console = _table(_rows(run, summary))
     for event in summary.events[-5:]:
         console.print(_told(event), style="yellow")
     if not summary.lines:
@@ -52,26 +49,31 @@ def show(
     console.print(f"written: {plots.save(plots.training_curves(summary.lines, centres, title=str(run)), path)}")
 
 
+def _table(rows: Iterable[tuple[str, str | int]]) -> Console:
+    """Print names and values; the console, to say more."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for name, value in rows:
+        console.print(f"{name:<15}{value}")
+    return console
+
+
 def _show_picture(origin: dict[str, Any]) -> None:
     """What a picture says of how it was made, and the command that makes it again."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    for name, value in origin.items():
-        console.print(f"{name:<15}{value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)}")
+    console = _table(
+        (name, value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False))
+        for name, value in origin.items()
+    )
     console.print(f"again: {command_of(origin)}", style="bold")
 
 
 def _show_weights(file: Path) -> None:
     """What a file says of its weights: what they were trained on, and the classes that they know."""
-    header = read_header(file)
-    config = parse(document_of(header.config, str(file)))
+    header, config = build.saved(file)
     classes = header.extra.get("classes")
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    rows = [
+    console = _table([
         *_about(config, file), ("images seen", f"{header.images_seen:,}"), ("weights", header.checksums["ema"][:12]),
         ("classes", ", ".join(classes) if classes else "none"),
-    ]
-    for name, value in rows:
-        console.print(f"{name:<15}{value}")
+    ])
     console.print(f"pictures: snrise sample {file}", style="bold")
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from snrise._typing import Size
 
-__all__ = ["Cost", "Part", "copied", "cost", "part_of"]
+__all__ = ["Cost", "Part", "copied", "cost", "outermost", "part_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +97,20 @@ def part_of(name: str) -> str:
     return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
 
 
+def outermost(names: Iterable[str], part: str) -> list[str]:
+    """Of modules' names, those in a part that lie in no other of them.
+
+    >>> outermost(["middle.blocks.0", "middle.blocks.0.norm", "stem"], "middle")
+    ['middle.blocks.0']
+    """
+    inside = [name for name in names if f"{name}.".startswith(f"{part}.")]
+    return [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
+
+
 def _by_part(counts: dict[str, dict[Any, int]], root: str, parts: Iterable[str]) -> dict[str, int]:
     """Multiply-adds of each part, from the counts of all modules by their paths.
 
     The count of a module holds those of the modules in it; a part that is not itself called has only those.
     """
     paths = {path.removeprefix(f"{root}."): path for path in counts if path.startswith(f"{root}.")}
-
-    def within(part: str) -> list[str]:
-        """The paths of a part that no other path of it holds."""
-        inside = [name for name in paths if f"{name}.".startswith(f"{part}.")]
-        return [name for name in inside if not any(name.startswith(f"{other}.") for other in inside)]
-
-    return {part: sum(sum(counts[paths[name]].values()) // 2 for name in within(part)) for part in parts}
+    return {part: sum(sum(counts[paths[name]].values()) // 2 for name in outermost(paths, part)) for part in parts}
