@@ -56,7 +56,7 @@ def _memory(axes: Axes, plan: Plan) -> None:
     near = usable < 3 * max(bottoms)
     axes.plot([-0.6, 1.6] if near else [], [usable, usable] if near else [], color=GREY, linestyle="--",
               label=f"may be taken: {usable:,.1f} GiB")
-    axes.set_xlim(-0.6, len(steps) + 1.3)  # and room for the legend
+    axes.set_xlim(-0.6, len(steps) + 2.4)  # and room for the legend
     dress(axes, title="Memory at the most", x="", y="GiB")
     axes.grid(False, axis="x")
 
