@@ -118,7 +118,8 @@ def run(variant: Variant, seed: int, images: int, samples: int) -> dict[str, obj
     held = list(range(0, len(data), HELD_OUT))
     kept = [i for i in range(len(data)) if i % HELD_OUT]
     state = build.state(settings, len(data.source.classes or ()))
-    for _ in train(state, batches(data, kept, settings.training.batch, seed), build.recipe(settings)):
+    stream = batches(data, kept, settings.training.batch, seed)
+    for _ in train(state, stream, build.recipe(settings), images=images):
         pass
     target = Target(variant.prediction)
     found: dict[str, object] = {"seed": seed, "eps_loss": held_out_losses(

@@ -17,7 +17,8 @@ from snrise.construct import plain
 from snrise.documents import load
 from snrise.networks import PRESETS, Level, UViTConfig
 from snrise.networks.layers import ConvBlock, TransformerBlock
-from snrise.training import train
+from snrise.training import Precision, train
+from snrise.training.precision import resolved
 
 GIB = 2**30
 NETWORKS = PRESETS | {"tiny-32": UViTConfig(levels=(Level(channels=16, blocks=1), Level(channels=32, blocks=1)))}
@@ -30,7 +31,7 @@ def config(name: str, batch: int) -> RunConfig:
     document["network"] = plain(NETWORKS[name])
     document["data"] |= {"resolution": [side, side], "classes": None}
     document["training"] |= {
-        "batch": batch, "optimizer": "adamw", "images": 10**15, "learning_rate": 1e-7, "precision": "bf16",
+        "batch": batch, "optimizer": "adamw", "learning_rate": 1e-7, "precision": "auto",
     }
     return parse(document)
 
@@ -85,7 +86,8 @@ def of_preset(name: str, mode: str, plan: dict[str, Any], options: argparse.Name
     steps = train(state, train_step.batches(side, plan["batch"], device), build.recipe(how))
     next(steps)
     memory = memory_of(steps, state.network, plan, device)
-    case = train_step.Case(name, side, "bf16", mode, plan["batch"], parameters, lambda: next(steps))
+    precision = resolved(device, Precision.AUTO).value
+    case = train_step.Case(name, side, precision, mode, plan["batch"], parameters, lambda: next(steps))
     case.flops = plan["flops"] * plan["batch"]
     return timed(case, options) | memory
 
@@ -114,12 +116,13 @@ def of_peer(
 ) -> dict[str, Any]:
     """Steps of a peer, or of a network of snrise's with as many parameters; `flops` an image, if they are known."""
     device, compiled = torch.device(options.where), mode == "compiled"
+    precision = resolved(device, Precision.AUTO).value
     if name in train_step.OURS:
         network = train_step.OURS[name](side)
-        step, parameters = train_step.ours(network, side, batch, "bf16", compiled, device)
+        step, parameters = train_step.ours(network, side, batch, precision, compiled, device)
     else:
-        step, parameters = train_step.PEERS[name](side, batch, "bf16", compiled, device)
-    case = train_step.Case(name, side, "bf16", mode, batch, parameters, step)
+        step, parameters = train_step.PEERS[name](side, batch, precision, compiled, device)
+    case = train_step.Case(name, side, precision, mode, batch, parameters, step)
     step()
     if flops is None:
         with FlopCounterMode(display=False) as counter:
@@ -132,6 +135,7 @@ def of_peer(
 def timed(case: train_step.Case, options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.where)
     for _ in range(options.rounds):
-        train_step.measure(case, options.seconds, device, options.seconds / 12)
+        sizes = (256,) if options.reduced else None
+        train_step.measure(case, options.seconds, device, options.seconds / 12, sizes)
     row = case.row()
     return row | {"peak_tflops": row["gflops"] / max(row["share_of_peak"], 1e-9) / 1e3}

@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_step import rate_of
 
 from snrise import build
-from snrise.config import RunConfig
-from snrise.data import Dataset
 from snrise.documents import load
-from snrise.runs import Run
-from snrise.runs.comparison import trial
+from snrise.runs import Run, measure
 from snrise.training import export_weights
 
 #: The pictures at the end, logs and checkpoints; nothing is drawn or saved on the way.
@@ -34,8 +30,8 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     dataset = build.dataset(how)
     dataset.images(range(len(dataset)))  # decoded before time is taken
     ends = time.time() + 60 * options.minutes
-    rate = images_a_second(how, dataset, device, min(8.0, 6 * options.minutes))
-    images = max(how.training.batch, int(CAREFUL * rate * (ends - time.time())))
+    pace = measure(how, dataset, device, seconds=min(8.0, 6 * options.minutes), grids=False)
+    images = pace.images(CAREFUL * (ends - time.time()), how.training.batch)
     how = load(options.train, [*settings, f"training.images={images}"])
     state = build.state(how, dataset.class_count, device)
     lines: list[str] = []
@@ -56,16 +52,8 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "recipe": options.train, "settings": options.settings, "batch": how.training.batch,
         "parameters": sum(p.numel() for p in state.network.parameters()), "images": report.images_seen,
-        "images_planned": images, "images_per_second_before": rate, "training_seconds": spent,
+        "images_planned": images, "images_per_second_before": pace.images_per_second, "training_seconds": spent,
         "images_per_second": report.images_seen / spent, "loss": report.loss, "faults": state.faults, "told": lines,
         "drawing_seconds": time.perf_counter() - drawing, "weights_mb": weights.stat().st_size / 1e6,
         "files": [picture.name, log.name, weights.name],
     }
-
-
-def images_a_second(how: RunConfig, dataset: Dataset, device: torch.device, seconds: float) -> float:
-    """Of steps on the real data."""
-    steps = trial(how, dataset, device)
-    for _ in range(3):
-        next(steps)
-    return how.training.batch * rate_of(lambda: next(steps), seconds, device)

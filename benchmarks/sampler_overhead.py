@@ -57,7 +57,7 @@ def measured(recipe, batch, steps, repeats):
     grid = Karras()(build.schedule(config), steps)
     for name, (sampler, denoise) in ways.items():
         own = generators(0, 0, batch)
-        began = start(shape, grid[0], own)
+        began = start(denoise, shape, grid[0], own)
         with torch.no_grad():
             spent = seconds(lambda: last(sampler(denoise, began, grid, own)), repeats)  # noqa: B023
         evaluations = sampler.evaluations(steps) * (2 if "guided" in name else 1)

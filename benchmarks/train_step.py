@@ -184,7 +184,9 @@ def rate_of(step: Callable[[], object], seconds: float, device: torch.device, le
     return count / (time.perf_counter() - started)
 
 
-def peak(precision: str, seconds: float = 0.4, device: torch.device = CPU) -> float:
+def peak(
+    precision: str, seconds: float = 0.4, device: torch.device = CPU, sizes: tuple[int, ...] | None = None
+) -> float:
     """FLOP/s of a matrix product, the best of some sizes.
 
     On a CPU also as a 1×1 convolution: in fp32 PyTorch leaves `@` to another library than convolutions, and on an AMD
@@ -192,7 +194,7 @@ def peak(precision: str, seconds: float = 0.4, device: torch.device = CPU) -> fl
     """
     best = 0.0
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    for n in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192):
+    for n in sizes or ((1024, 2048, 4096) if device.type == "cpu" else (4096, 8192)):
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         many = 1 if device.type == "cpu" else 10
         for product in (torch.matmul, convolved) if device.type == "cpu" else (torch.matmul,):
@@ -231,12 +233,15 @@ def cases(options: argparse.Namespace, side: int, precision: str) -> list[Case]:
 PEERS = {"lucidrains UViT": lucidrains, "diffusers UNet2DModel": diffusers}
 
 
-def measure(case: Case, seconds: float, device: torch.device = CPU, peak_seconds: float = 0.4) -> None:
+def measure(
+    case: Case, seconds: float, device: torch.device = CPU, peak_seconds: float = 0.4,
+    sizes: tuple[int, ...] | None = None,
+) -> None:
     """One round: the peak, steps for some seconds, the peak."""
-    before = peak(case.precision, peak_seconds, device)
+    before = peak(case.precision, peak_seconds, device, sizes)
     rate = case.batch * rate_of(case.step, seconds, device, least=2)
     case.rates.append(rate)
-    after = peak(case.precision, peak_seconds, device)
+    after = peak(case.precision, peak_seconds, device, sizes)
     case.shares.append(rate * case.flops / case.batch / (0.5 * (before + after)))
 
 

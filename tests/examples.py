@@ -3,11 +3,14 @@
 A new member without an example here fails tests/contracts/test_examples.py.
 """
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from snrise.process import Relaxed, Straight, VarianceExploding, VariancePreserving
+from snrise.denoisers import Denoiser
+from snrise.process import VP, Relaxed, Straight, VarianceExploding, VariancePreserving
 from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun
 from snrise.schedules import (
     Clipped,
@@ -102,6 +105,10 @@ SAMPLERS = {
     "dpm_solver_pp": {"DPM++ 2M": DpmSolverPP(), "DPM++ 2M SDE": DpmSolverPP(eta=1.0), "DPM++ 1": DpmSolverPP(order=1),
                       "DPM++ 2M half, to the end": DpmSolverPP(eta=0.5, lower_order_final=False)},
 }
+
+
+#: A function of z and λ as a denoiser under the variance-preserving process.
+under_vp = partial(Denoiser, process=VP)
 
 
 def flat(table):

@@ -150,7 +150,7 @@ def test_images_are_made_on_the_schedule_of_the_training():
     how = build.generation(settings)
     assert_close(how.logsnrs, build.schedule(settings)(torch.linspace(1, 0, 5, dtype=torch.float64)))
     assert (how.size, how.guidance, how.guidance_interval, how.clip) == ((16, 24), 2.0, (-3.0, 3.0), False)
-    assert how.sampler == Ancestral(process=VarianceExploding())
+    assert how.sampler == Ancestral()
     assert how.target.process == VarianceExploding()
     assert build.generation(config()).guidance_interval == (-math.inf, math.inf)
 
@@ -167,7 +167,7 @@ def test_all_settings_of_the_sampling_arrive():
 def test_arguments_replace_the_settings_of_the_sampling():
     settings, weak = config("process=ve", "sampling.guidance=2"), torch.nn.Identity()
     how = build.generation(settings, steps=7, guidance=1.0, sampler=Ddim(), grid=uniform_logsnr, weak=weak)
-    assert (len(how.logsnrs), how.guidance, how.sampler) == (8, 1.0, Ddim(process=VarianceExploding()))
+    assert (len(how.logsnrs), how.guidance, how.sampler) == (8, 1.0, Ddim())
     assert_close(how.logsnrs, uniform_logsnr(build.schedule(settings), 7))
     assert how.weak is weak
     assert build.generation(settings, guidance=0.0).guidance == 0.0

@@ -6,6 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snrise import build as make
 from snrise._errors import SnriseError
 from snrise.config import RunConfig, SamplingConfig, parse, to_yaml
 from snrise.construct import plain
@@ -172,3 +173,27 @@ def test_what_made_a_run_is_kept_but_is_no_setting():
     made = parse(WHOLE | {"made_with": {"torch": "2.9"}})
     assert parse(yaml.safe_load(to_yaml(made))).made_with == {"torch": "2.9"}
     assert made == parse(WHOLE)
+
+
+WRONG = {
+    "training": {"batch": [0, -1], "images": [0], "accumulate": [0, 9], "learning_rate": [0.0, -1e-3], "warmup": [-1],
+                 "decay": [-0.1, 1.5], "betas": [[1.0, 0.9]], "weight_decay": [-1.0], "clip": [0.0, -1.0],
+                 "ema_half_life": [-1.0], "class_dropout": [-0.1, 2.0], "fault_limit": [-1]},
+    "sampling": {"steps": [0], "guidance": [-1.0], "rescale": [2.0], "upsample": [0], "dynamic_clip": [0.0]},
+    "data": {"workers": [-1], "resolution": [[0, 16]]},
+    "log": {"every": [0], "samples": [0], "grid": [0], "keep": [0]},
+}
+
+
+@pytest.mark.parametrize(("group", "name", "value"), [
+    (group, name, value) for group, names in WRONG.items() for name, values in names.items() for value in values
+])
+def test_a_value_out_of_range_is_told_with_the_path_of_its_setting(group, name, value):
+    with pytest.raises(SnriseError, match=rf"^config\.{group}\.{name}(\[\d\])?: got "):
+        config(f"{group}.{name}={value}")
+
+
+@pytest.mark.parametrize("value", [-1, 1, 10_000])
+def test_so_is_a_share_of_images_that_there_is_not(value):
+    with pytest.raises(SnriseError, match=r"^config\.data\.hold_out: got .*; allowed: a whole number from 2 to "):
+        make.dataset(config(f"data.hold_out={value}"))

@@ -12,8 +12,8 @@ from snrise._errors import SnriseError
 from snrise._typing import Size
 from snrise.construct import TABLES, construct, kind_of, plain
 from snrise.networks import Level, NetworkConfig, UViTConfig
-from snrise.process import Process, Relaxed, VariancePreserving
-from snrise.samplers import Ancestral, Ddim, Sampler
+from snrise.process import Process, VariancePreserving
+from snrise.samplers import Sampler
 from snrise.schedules import Clipped, Cosine, Interpolated, Schedule, Shifted, UniformLogSnr
 from snrise.weightings import MinSnr, Weighting
 from tiny import NETWORKS
@@ -33,7 +33,7 @@ MEMBERS = [
 
 
 def test_every_member_of_every_table_has_an_example():
-    assert {interface: set(table) for interface, (table, _) in TABLES.items()} == {
+    assert {interface: set(table) for interface, table in TABLES.items()} == {
         interface: set(table) for interface, table in EXAMPLES.items()
     }
 
@@ -57,7 +57,7 @@ def test_a_member_survives_plain_data(interface, name, example):
 
 @pytest.mark.parametrize("interface", TABLES)
 def test_an_unknown_kind_names_the_nearest(interface):
-    table, _ = TABLES[interface]
+    table = TABLES[interface]
     name = min(table)
     with pytest.raises(SnriseError, match=rf"^here\.kind: no such kind '{name}x'; did you mean '.+'\? allowed: "):
         construct(interface, {"kind": f"{name}x"}, "here")
@@ -146,14 +146,6 @@ def test_nothing_is_coerced_but_whole_numbers_to_numbers():
             construct(Size, wrong, "size")
 
 
-def test_what_another_setting_decides_cannot_be_set():
-    for kind in ("ancestral", "ddim"):
-        with pytest.raises(SnriseError, match=r"^here\.process: no such setting 'process'"):
-            construct(Sampler, {"kind": kind, "process": "ve"}, "here")
-    assert plain(Ddim(process=Relaxed(2.0))) == {"kind": "ddim"}
-    assert plain(Ancestral(process=Relaxed(2.0))) == {"kind": "ancestral", "eta": 1.0, "gamma": 0.0}
-
-
 def test_settings_without_a_kind_are_for_the_default():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Both:
@@ -205,7 +197,7 @@ ANYTHING = st.recursive(
 
 
 @given(interface=st.sampled_from(list(TABLES)), kind=st.none() | st.sampled_from(
-    sorted({name for table, _ in TABLES.values() for name in table})), data=ANYTHING)
+    sorted({name for table in TABLES.values() for name in table})), data=ANYTHING)
 def test_random_data_give_a_value_or_the_one_error(interface, kind, data):
     if kind is not None and isinstance(data, dict):
         data = {"kind": kind} | {k: v for k, v in data.items() if k != "kind"}

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from examples import PROCESSES, FakeNetwork, flat
+from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
 from snrise.denoisers import (
+    Denoiser,
     clipped,
     dynamically_clipped,
     from_network,
@@ -24,10 +25,12 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@under_vp
 def strong(z, logsnr):
     return 0.5 * z
 
 
+@under_vp
 def weak(z, logsnr):
     return 0.2 * z + 0.1
 
@@ -38,7 +41,7 @@ def test_from_network_means_what_the_target_means():
         target = Target(prediction, Straight())
         wanted = target.to_x(network(z, LEVELS), z, LEVELS)
         torch.testing.assert_close(from_network(network, target)(z, LEVELS), wanted)
-        torch.testing.assert_close(from_network(network, prediction, process=Straight())(z, LEVELS), wanted)
+        torch.testing.assert_close(from_network(network, Target(prediction, Straight()))(z, LEVELS), wanted)
 
 
 def test_from_network_passes_labels_and_returns_to_the_precision_of_z():
@@ -56,8 +59,8 @@ def test_from_network_passes_labels_and_returns_to_the_precision_of_z():
 
 def test_clipped():
     z = noise(4, 3, 8, 8)
-    torch.testing.assert_close(clipped(lambda z, logsnr: 3 * z)(z, LEVELS), (3 * z).clamp(-1, 1))
-    torch.testing.assert_close(clipped(lambda z, logsnr: z, -0.1, 0.2)(z, LEVELS), z.clamp(-0.1, 0.2))
+    torch.testing.assert_close(clipped(under_vp(lambda z, logsnr: 3 * z))(z, LEVELS), (3 * z).clamp(-1, 1))
+    torch.testing.assert_close(clipped(under_vp(lambda z, logsnr: z), -0.1, 0.2)(z, LEVELS), z.clamp(-0.1, 0.2))
 
 
 def test_guided():
@@ -71,6 +74,7 @@ def test_guided():
 def test_guided_within_steers_only_inside_and_skips_the_reference_outside():
     z, calls = noise(4, 3, 8, 8), []
 
+    @under_vp
     def counted(z, logsnr):
         calls.append(len(z))
         return weak(z, logsnr)
@@ -91,20 +95,20 @@ def test_autoguidance_corrects_what_the_weaker_network_does_worse():
     """Both err in the same direction, the weaker one twice as much: at scale 2 the error is gone."""
     z, truth = noise(4, 3, 8, 8), noise(4, 3, 8, 8, seed=1)
     error = noise(4, 3, 8, 8, seed=2)
-    guide = guided(lambda z, logsnr: truth + error, lambda z, logsnr: truth + 2 * error, 2.0)
+    guide = guided(under_vp(lambda z, logsnr: truth + error), under_vp(lambda z, logsnr: truth + 2 * error), 2.0)
     torch.testing.assert_close(guide(z, LEVELS), truth)
 
 
 def test_dynamic_clipping_scales_images_that_leave_the_range_and_only_those():
     z = noise(4, 3, 16, 16)
     z[1] *= 0.1
-    x = dynamically_clipped(lambda z, logsnr: 3 * z, 0.9)(z, LEVELS)
+    x = dynamically_clipped(under_vp(lambda z, logsnr: 3 * z), 0.9)(z, LEVELS)
     for i in (0, 2, 3):
         limit = (3 * z[i]).abs().flatten().sort().values[round(0.9 * (z[i].numel() - 1))]
         torch.testing.assert_close(x[i], (3 * z[i]).clamp(-limit, limit) / limit, rtol=1e-2, atol=1e-2)
         assert x[i].abs().max() == 1
     torch.testing.assert_close(x[1], 3 * z[1])
-    assert dynamically_clipped(lambda z, logsnr: z.bfloat16())(z, LEVELS).abs().max() <= 1
+    assert dynamically_clipped(under_vp(lambda z, logsnr: z.bfloat16()))(z, LEVELS).abs().max() <= 1
 
 
 def test_rescaled_has_the_contrast_of_the_unguided_image():
@@ -155,7 +159,7 @@ def test_upsampled_is_exact_for_images_without_fine_structure(process, factor):
     alpha, sigma = (a[:, None, None, None] for a in process.alpha_sigma(LEVELS))
     seen = variance * factor**2
     wanted = mean + alpha * seen / (alpha**2 * seen + sigma**2) * (pool(z, factor) - alpha * mean)
-    torch.testing.assert_close(upsampled(network, factor, process)(z, LEVELS), repeated(wanted, factor))
+    torch.testing.assert_close(upsampled(Denoiser(network, process), factor)(z, LEVELS), repeated(wanted, factor))
 
 
 def test_upsampled_equals_the_formula_of_the_paper():
@@ -184,6 +188,7 @@ def test_upsampling_takes_coarse_structure_from_one_and_fine_structure_from_the_
 def test_upsampling_asks_for_the_small_image_within_the_interval_alone_and_costs_little():
     z, asked = noise(4, 3, 8, 12), []
 
+    @under_vp
     def denoise(z, logsnr):
         asked.append(tuple(z.shape))
         return z
@@ -204,7 +209,7 @@ def test_upsampling_at_infinite_levels(process):
         small.append((z, logsnr))
         return torch.tanh(z)
 
-    assert upsampled(denoise, 2, process)(z, levels).isfinite().all()
+    assert upsampled(Denoiser(denoise, process), 2)(z, levels).isfinite().all()
     # Pooled noise is made whole again; a clean image is left as it is.
     low, told = small[1]
     torch.testing.assert_close(low, pool(z, 2) * torch.tensor([2.0, 1.0], dtype=torch.float64)[:, None, None, None])
@@ -262,3 +267,16 @@ def test_exact_denoisers_at_infinite_levels():
 def test_errors(make, message):
     with pytest.raises(SnriseError, match=message):
         make()
+
+
+@pytest.mark.parametrize("wrap", [
+    clipped, dynamically_clipped, lambda d: guided(d, d, 2.0), lambda d: upsampled(d, 2),
+], ids=["clipped", "dynamically clipped", "guided", "upsampled"])
+def test_wrappers_keep_the_process(wrap):
+    assert wrap(from_network(FakeNetwork(), Target(Prediction.V, Straight()))).process == Straight()
+
+
+def test_guidance_between_processes_is_refused():
+    told = r"guided_within\.reference: got 'a denoiser of Straight\(\)'; allowed: one of VariancePreserving\(\)"
+    with pytest.raises(SnriseError, match=told):
+        guided(strong, Denoiser(weak.function, Straight()), 2.0)

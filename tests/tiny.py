@@ -118,7 +118,8 @@ def run(state, settings, steps=None, dataset=None):
     """Train some steps, or to the end; the reports."""
     dataset = dataset or build.dataset(settings)
     batches = dataset.batches(settings.training.batch, seed=settings.seed, position=state.images_seen)
-    return list(itertools.islice(train(state, batches, build.recipe(settings)), steps))
+    steps_taken = train(state, batches, build.recipe(settings), images=settings.training.images)
+    return list(itertools.islice(steps_taken, steps))
 
 
 def moments(state):

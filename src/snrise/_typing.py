@@ -4,7 +4,6 @@ The letters: b images in a batch, c channels, h height, w width (pixels), n samp
 """
 
 import sys
-from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -21,7 +20,7 @@ else:
         __str__ = str.__str__
 
 
-__all__ = ["Denoiser", "Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum"]
+__all__ = ["Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum"]
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
 LogSnr: TypeAlias = Float[Tensor, " b"]
@@ -30,9 +29,6 @@ PerImage: TypeAlias = Float[Tensor, " b"]
 Scalars: TypeAlias = Float[Tensor, "..."]
 Labels: TypeAlias = Int[Tensor, " b"]
 Size: TypeAlias = tuple[int, int]
-
-#: z [b c h w], λ [b] -> x̂ [b c h w]
-Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """From settings to objects: the only place where names become things."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -94,6 +95,9 @@ def held_out(config: RunConfig) -> Dataset | None:
 def _dataset(data: DataConfig, *, held_out: bool) -> Dataset:
     preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
     whole = source(data)
+    good = data.hold_out is None or 2 <= data.hold_out <= len(whole)
+    allowed = f"a whole number from 2 to the {len(whole):,} images, or null"
+    require(good, "config.data.hold_out", data.hold_out, allowed)
     return Dataset(
         whole if data.hold_out is None else Part(whole, data.hold_out, held_out=held_out), preprocess,
         flip=data.flip, unreadable=data.unreadable, cache=data.cache,
@@ -148,7 +152,7 @@ def state(config: RunConfig, classes: int | None, device: torch.device | str | N
 def begun(config: RunConfig, model: nn.Module) -> TrainState:
     """A run at its beginning, with this network."""
     how = config.training
-    make = muon if how.optimizer is Optimizer.MUON else adamw
+    make = partial(muon, precision=how.precision) if how.optimizer is Optimizer.MUON else adamw
     optimizer = make(model, betas=how.betas, weight_decay=how.weight_decay)
     return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer)
 
@@ -162,11 +166,10 @@ def generation(
     `weak`: a weaker network that guidance leads away from (autoguidance).
     """
     how = config.sampling
-    chosen: Any = sampler or how.sampler
     return Generation(
         target=Target(config.loss.prediction, config.process), size=_sampled_size(config),
         logsnrs=(grid or GRIDS[how.grid])(schedule(config), how.steps if steps is None else steps),
-        sampler=replace(chosen, process=config.process), guidance=how.guidance if guidance is None else guidance,
+        sampler=sampler or how.sampler, guidance=how.guidance if guidance is None else guidance,
         guidance_interval=how.guidance_interval or (-torch.inf, torch.inf), weak=weak, rescale=how.rescale,
         clip=how.clip, dynamic_clip=how.dynamic_clip, upsample=how.upsample, precision=config.training.precision,
     )
@@ -199,10 +202,12 @@ class Trained:
         require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
         return [_label(name, self.classes or ()) for name in names]
 
-    def samples(self, count: int, *, seed: int = 0, batch: int = 64) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+    def samples(
+        self, count: int, *, seed: int = 0, batch: int = 64, watch: Callable[[float], None] | None = None
+    ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
         """Yield images number 0 … count − 1 of a seed as the run's settings say, of classes as in its data."""
         labels = None if self.frequencies is None else draw_labels(self.frequencies, count, seed)
-        return generate(self.network, generation(self.config), labels, count, seed=seed, batch=batch)
+        return generate(self.network, generation(self.config), labels, count, seed=seed, batch=batch, watch=watch)
 
     def with_sampling(self, settings: Sequence[str]) -> "Trained":
         """The same network with some settings of sampling changed, each a `sampling.key=value`."""

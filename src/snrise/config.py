@@ -143,9 +143,19 @@ class TrainingConfig:
     start: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.fault_limit >= 0, "fault_limit", self.fault_limit, "a whole number, 0 or more")
-        require(self.images >= 1, "images", self.images, "a whole number above 0")
+        for name in ("images", "batch"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number above 0")
         require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
+        for name in ("warmup", "fault_limit"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number, 0 or more")
+        for name in ("ema_half_life", "weight_decay"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number, 0 or more")
+        for name in ("decay", "class_dropout"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
+        for i, beta in enumerate(self.betas):
+            require(0 <= beta < 1, f"betas[{i}]", beta, "a number in [0, 1)")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        require(self.clip is None or self.clip > 0, "clip", self.clip, "a norm above 0, or null")
 
 
 @final
@@ -173,6 +183,7 @@ class SamplingConfig:
         if self.grid not in GRIDS:
             raise unknown("grid", self.grid, GRIDS, "grid")
         require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
+        require(self.guidance >= 0, "guidance", self.guidance, "a number, 0 or more (1 is none)")
         low, high = self.guidance_interval or (0, 1)
         require(low < high, "guidance_interval", self.guidance_interval, "[lowest λ, highest λ], or null for all")
         require(0 <= self.rescale <= 1, "rescale", self.rescale, "a number from 0 to 1")

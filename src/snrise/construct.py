@@ -28,13 +28,9 @@ from snrise.weightings import WEIGHTINGS, Weighting
 
 __all__ = ["TABLES", "construct", "kind_of", "plain"]
 
-#: Open choices: the interface, its members by name, and the fields that another setting decides.
-TABLES: dict[Any, tuple[Mapping[str, type], frozenset[str]]] = {
-    Schedule: (SCHEDULES, frozenset()),
-    Weighting: (WEIGHTINGS, frozenset()),
-    Process: (PROCESSES, frozenset()),
-    Sampler: (SAMPLERS, frozenset({"process"})),
-    NetworkConfig: (NETWORKS, frozenset()),
+#: Open choices: the interface, and its members by name.
+TABLES: dict[Any, Mapping[str, type]] = {
+    Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, NetworkConfig: NETWORKS,
 }
 
 T = TypeVar("T")
@@ -53,7 +49,7 @@ def _value(hint: Any, data: Any, where: str) -> Any:
     if hint in TABLES:
         return _member(hint, data, where)
     if dataclasses.is_dataclass(hint):
-        return _dataclass(hint, data, where, frozenset())
+        return _dataclass(hint, data, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType) and any(_is_structure(a) for a in arguments):
         if data is None and type(None) in arguments:
@@ -72,22 +68,22 @@ def _is_structure(hint: Any) -> bool:
 
 def _member(interface: Any, data: Any, where: str) -> Any:
     """A member of a table, named by `kind`; a bare name is a member with its defaults."""
-    table, decided = TABLES[interface]
+    table = TABLES[interface]
     data = {"kind": data} if isinstance(data, str) else data
     if not isinstance(data, Mapping) or "kind" not in data:
         raise invalid(where, data, f"settings with a kind: {', '.join(sorted(table))}")
     kind = data["kind"]
     if not isinstance(kind, str) or kind not in table:
         raise unknown(f"{where}.kind", kind, table, "kind")
-    return _dataclass(table[kind], {k: v for k, v in data.items() if k != "kind"}, where, decided)
+    return _dataclass(table[kind], {k: v for k, v in data.items() if k != "kind"}, where)
 
 
-def _dataclass(kind: Any, data: Any, where: str, decided: frozenset[str]) -> Any:
+def _dataclass(kind: Any, data: Any, where: str) -> Any:
     data = {} if data is None else data
     if not isinstance(data, Mapping):
         raise invalid(where, data, "settings, each `name: value`")
     hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind) if f.name not in decided]
+    names = [f.name for f in dataclasses.fields(kind)]
     for key in data:
         if key not in names:
             raise unknown(f"{where}.{key}", key, names, "setting")
@@ -117,7 +113,7 @@ def _with_kind(data: Any, default: Any) -> Any:
 
 def kind_of(member: Any) -> str | None:
     """The name of a member in its table, or None for anything else."""
-    return next((name for table, _ in TABLES.values() for name, kind in table.items() if type(member) is kind), None)
+    return next((name for table in TABLES.values() for name, kind in table.items() if type(member) is kind), None)
 
 
 def _leaf(hint: Any, data: Any, where: str) -> Any:
@@ -151,8 +147,7 @@ def plain(value: Any) -> Any:
     """The inverse of `construct`: only dicts, lists, text, numbers, true, false and null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = kind_of(value)
-        decided = next((out for table, out in TABLES.values() if type(value) in table.values()), frozenset())
-        settings = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in decided}
+        settings = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return ({"kind": name} if name else {}) | settings
     if isinstance(value, Enum):
         return value.value

@@ -1,4 +1,4 @@
-"""From a network to a denoiser: a function of z [b c h w] and λ [b] that returns x̂. Wrappers, no flags.
+"""From a network to a denoiser: a function of z [b c h w] and λ [b] that returns x̂, of a process. Wrappers, no flags.
 
 >>> from snrise.process import Prediction
 >>> network = lambda z, logsnr, labels=None: torch.zeros_like(z)
@@ -8,34 +8,55 @@ torch.Size([2, 3, 8, 8])
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, Labels, LogSnr, Network
+from snrise._typing import Images, Labels, LogSnr, Network
 from snrise.pooling import pool, pooled_logsnr
 from snrise.process import VP, Prediction, Process, Target, finite, per_image
 
 __all__ = [
-    "clipped", "dynamically_clipped", "from_network", "gaussian", "guided", "guided_within", "ideal", "rescaled",
-    "upsampled",
+    "Denoiser", "clipped", "dynamically_clipped", "from_network", "gaussian", "guided", "guided_within", "ideal",
+    "rescaled", "upsampled",
 ]
 
 EVERYWHERE = (-math.inf, math.inf)
 
 
-def from_network(
-    network: Network, prediction: Prediction | Target, labels: Labels | None = None, process: Process = VP
-) -> Denoiser:
-    """The denoiser that a network's prediction means, for images of the given labels."""
-    target = prediction if isinstance(prediction, Target) else Target(prediction, process)
+@final
+@dataclass(frozen=True)
+class Denoiser:
+    """A function (z [b c h w], λ [b]) -> x̂ [b c h w], and the process that z is of: samplers and metrics read it here.
+
+    >>> halved = Denoiser(lambda z, logsnr: 0.5 * z, VP)
+    >>> halved(torch.ones(1, 1, 1, 1), torch.zeros(1)).item()
+    0.5
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    process: Process
+
+    def __call__(self, z: Images, logsnr: LogSnr) -> Images:
+        return self.function(z, logsnr)
+
+
+def from_network(network: Network, target: Target | Prediction, labels: Labels | None = None) -> Denoiser:
+    """The denoiser that a network's prediction means, for images of the given labels.
+
+    The target says the process too; a bare `Prediction` is one under the variance-preserving process.
+    """
+    of = target if isinstance(target, Target) else Target(target)
 
     def denoise(z: Images, logsnr: LogSnr) -> Images:
-        return target.to_x(network(z, logsnr, labels).to(z.dtype), z, logsnr)
+        return of.to_x(network(z, logsnr, labels).to(z.dtype), z, logsnr)
 
-    return denoise
+    return Denoiser(denoise, of.process)
 
 
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
@@ -45,7 +66,7 @@ def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser
     def clip(z: Images, logsnr: LogSnr) -> Images:
         return denoise(z, logsnr).clamp(low, high)
 
-    return clip
+    return Denoiser(clip, denoise.process)
 
 
 def dynamically_clipped(denoise: Denoiser, percentile: float = 0.995) -> Denoiser:
@@ -53,7 +74,7 @@ def dynamically_clipped(denoise: Denoiser, percentile: float = 0.995) -> Denoise
 
     What guidance drives out of range does not end in flat colour. Saharia et al. 2022 (arXiv 2205.11487), sec. 2.3.
 
-    >>> bright = dynamically_clipped(lambda z, logsnr: 3 * z, percentile=0.5)
+    >>> bright = dynamically_clipped(Denoiser(lambda z, logsnr: 3 * z, VP), percentile=0.5)
     >>> bright(torch.tensor([0.1, 0.5, 1.0]).reshape(1, 1, 1, 3), torch.zeros(1)).flatten()
     tensor([0.2000, 1.0000, 1.0000])
     """
@@ -65,7 +86,7 @@ def dynamically_clipped(denoise: Denoiser, percentile: float = 0.995) -> Denoise
         limit = per_image(torch.quantile(x.abs().flatten(1), percentile, dim=1).clamp(min=1), x)
         return x.clamp(-limit, limit) / limit
 
-    return clip
+    return Denoiser(clip, denoise.process)
 
 
 def guided(denoise: Denoiser, reference: Denoiser, scale: float, rescale: float = 0.0) -> Denoiser:
@@ -87,6 +108,10 @@ def guided_within(
     Kynkäänniemi et al. 2024 (arXiv 2404.07724).
     """
     _check_interval("guided_within", interval)
+    require(
+        reference.process == denoise.process, "guided_within.reference", f"a denoiser of {reference.process}",
+        f"one of {denoise.process}",
+    )
     require(0 <= rescale <= 1, "guided_within.rescale", rescale, "a number in [0, 1]")
 
     def guide(z: Images, logsnr: LogSnr) -> Images:
@@ -97,7 +122,7 @@ def guided_within(
         steered = torch.lerp(reference(z, logsnr), x, scale)
         return torch.where(per_image(inside, x), rescaled(steered, x, rescale) if rescale else steered, x)
 
-    return guide
+    return Denoiser(guide, denoise.process)
 
 
 def rescaled(steered: Images, x: Images, phi: float) -> Images:
@@ -113,8 +138,7 @@ def rescaled(steered: Images, x: Images, phi: float) -> Images:
 
 
 def upsampled(
-    denoise: Denoiser, factor: int, process: Process = VP, *, scale: float = 1.0,
-    interval: tuple[float, float] = EVERYWHERE,
+    denoise: Denoiser, factor: int, *, scale: float = 1.0, interval: tuple[float, float] = EVERYWHERE
 ) -> Denoiser:
     r"""Images `factor` times as large as the network knows: x̂ + scale·U(x̂_low − D x̂), D pooling and U repeating pixels.
 
@@ -127,6 +151,7 @@ def upsampled(
     """
     require(factor >= 2, "upsampled.factor", factor, "a whole number, 2 or more")
     _check_interval("upsampled", interval)
+    process = denoise.process
 
     def upsample(z: Images, logsnr: LogSnr) -> Images:
         x = denoise(z, logsnr)
@@ -139,7 +164,7 @@ def upsampled(
         change = interpolate(low - pool(x, factor), scale_factor=factor, mode="nearest")
         return torch.where(per_image(inside, x), x + scale * change, x)
 
-    return upsample
+    return Denoiser(upsample, process)
 
 
 def _check_interval(where: str, interval: tuple[float, float]) -> None:
@@ -161,7 +186,7 @@ def gaussian(mean: Tensor, variance: Tensor, process: Process = VP) -> Denoiser:
         alpha, sigma = (per_image(a, z) for a in process.alpha_sigma(finite(logsnr)))
         return mean + alpha * variance / (alpha**2 * variance + sigma**2) * (z - alpha * mean)
 
-    return denoise
+    return Denoiser(denoise, process)
 
 
 def ideal(data: Images, process: Process = VP) -> Denoiser:
@@ -178,4 +203,4 @@ def ideal(data: Images, process: Process = VP) -> Denoiser:
         log_chance = (alpha / sigma**2)[:, None] * (z.flatten(1) @ flat.T - alpha[:, None] * half_norm)
         return (torch.softmax(log_chance, dim=1) @ flat).reshape(z.shape)
 
-    return denoise
+    return Denoiser(denoise, process)

@@ -12,7 +12,7 @@ from snrise import cli
 from snrise.config import parse
 from snrise.documents import read_document
 from snrise.metrics import FEATURES
-from snrise.runs import comparison
+from snrise.runs import Pace, comparison
 from snrise.runs.comparison import Comparison, Point, Row, curve, table
 from snrise.training import checkpoints
 from tiny import DOCUMENT, POOLED, config, fails
@@ -87,16 +87,13 @@ def test_an_interrupted_comparison_goes_on_as_if_it_never_stopped(tmp_path):
 
 def test_a_budget_of_time_becomes_a_number_of_images(monkeypatch):
     module = sys.modules["snrise.cli.compare"]
-    monkeypatch.setattr(module, "speed", lambda config, device: 4.1 if config.name == "v" else 8.0)
+    paces = {"v": Pace(4.1, 0.0, 32), "x": Pace(8.0, 0.0, 32)}
+    monkeypatch.setattr(module, "measure", lambda config, *_, **__: paces[config.name])
     compare("--budget", "4s", "--seeds", 1, "--points", 1)
     assert {p["arm"]: p["images_seen"] for p in points()} == {"v": 16, "x": 32}
     # It is measured once.
-    monkeypatch.setattr(module, "speed", lambda config, device: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "measure", lambda *_, **__: pytest.fail("measured again"))
     compare("--budget", "4s", "--seeds", 1, "--points", 1)
-
-
-def test_speed_is_that_of_steps():
-    assert comparison.speed(config("training.images=8")) > 0
 
 
 def point(arm, seed, images_seen, value, seconds=1.0):

@@ -352,7 +352,7 @@ def test_nothing_but_the_result_is_told_without_a_terminal(trained):
     (["{runs}/plain", "--steps", "0"], "config.sampling.steps: got 0; allowed: a whole number above 0"),
     (["{runs}/plain", "--eta", "2"], "config.sampling.sampler.eta: got 2.0; allowed: a number in [0, 1]"),
     (["{runs}/plain", "--gamma", "-1"], "config.sampling.sampler.gamma: got -1.0"),
-    (["{runs}/plain", "--guidance", "-1"], "Generation.guidance: got -1.0"),
+    (["{runs}/plain", "--guidance", "-1"], "config.sampling.guidance: got -1.0"),
     (["{runs}/plain", "--sampler", "ddim", "--eta", "0"],
      "--eta: got 0.0; allowed: nothing: the sampler ddim has no eta; add --sampler ancestral"),
     (["{runs}/plain", "--sampler", "dim"], "--sampler: no such sampler 'dim'; did you mean 'ddim'? allowed: ancestral"),

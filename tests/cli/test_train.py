@@ -57,7 +57,7 @@ def told(*arguments):
 def test_a_run_is_introduced():
     assert re.search(
         r"tiny: [\d,]+ images at 16x16 \(0\.\d MB, kept in memory\), 3 classes; 0\.\d M parameters; "
-        r"64 images in batches of 4 on cpu\n", told("tiny.yaml", "training.batch=4"))
+        r"batches of 4 on cpu in fp32\n", told("tiny.yaml", "training.batch=4"))
 
 
 def test_the_schedule_is_diagnosed():
@@ -322,9 +322,9 @@ ERRORS = [
     (["tiny.yaml", "--data", "nowhere"], "ImageFolder.path: got 'nowhere'; allowed: an existing folder"),
     (["tiny.yaml", "--device", "gpu"], "--device: got 'gpu'; not usable here"),
     (["tiny.yaml", "--device", "meta"], "--device: got 'meta'; not usable here"),
-    (["tiny.yaml", "training.class_dropout=2"], "Recipe.class_dropout: got 2.0"),
-    (["tiny.yaml", "training.learning_rate=0"], "LearningRate.peak: got 0"),
-    (["tiny.yaml", "sampling.guidance=-1"], "Generation.guidance: got -1"),
+    (["tiny.yaml", "training.class_dropout=2"], "config.training.class_dropout: got 2.0; allowed: a share in [0, 1]"),
+    (["tiny.yaml", "training.learning_rate=0"], "config.training.learning_rate: got 0"),
+    (["tiny.yaml", "sampling.guidance=-1"], "config.sampling.guidance: got -1"),
     (["tiny.yaml", "loss.factors=[3]"],
      "config.loss.factors[0]: got 3; allowed: a divisor of the resolution 16x16; such as 2"),
     (["tiny.yaml", "--out", "tiny.yaml"], "--out: got 'tiny.yaml'; allowed: a run's folder"),

@@ -115,10 +115,11 @@ def test_pixels_are_kept_where_they_fit(tmp_path, monkeypatch):
     assert dataset().bytes == size
     assert dataset(cache_bytes=size).cached == Cache.MEMORY
     free = shutil.disk_usage(tmp_path)
-    for left, expected in ((2 * size, Cache.DISK), (2 * size - 1, Cache.NONE)):
+    for left, expected in ((10 * size, Cache.DISK), (10 * size - 1, Cache.NONE)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, left=left: free._replace(free=left))
         data = dataset(cache_bytes=size - 1, cache_folder=tmp_path / "not" / "there")
         assert data.cached == expected
+        assert dataset(cache_bytes=size - 1, disk_bytes=size - 1, cache_folder=tmp_path).cached == Cache.NONE
 
 
 @ways

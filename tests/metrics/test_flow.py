@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from examples import PROCESSES, FakeNetwork, flat
+from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
-from snrise.denoisers import from_network, gaussian
+from snrise.denoisers import Denoiser, from_network, gaussian
 from snrise.metrics import Basis, Rademacher, flow_likelihood, flow_log_density, joined
 from snrise.metrics.flow import heun_step, rk4_step
 from snrise.process import VP, Prediction, sde
@@ -29,7 +29,7 @@ def normal_images(count, channels=1, side=2):
 def test_it_is_the_density_of_a_gaussian(process, probes):
     """Blurred by the noise of the clean end. A diagonal derivative has the same trace for any signs."""
     x = normal_images(4)
-    found = flow_log_density(gaussian(MEAN, VARIANCE, process), x, GRID, generators(0, 0, 4), process=process,
+    found = flow_log_density(gaussian(MEAN, VARIANCE, process), x, GRID, generators(0, 0, 4),
                              probes=probes)
     blurred = torch.distributions.Normal(MEAN, (VARIANCE + torch.exp(-GRID[-1])).sqrt())
     torch.testing.assert_close(found, blurred.log_prob(x).sum(dim=(1, 2, 3)), rtol=0, atol=1e-5)
@@ -60,6 +60,7 @@ def test_order_of_convergence(step, order):
 def correlated(covariance):
     """The exact denoiser of 2×2 images from N(0, covariance), VP."""
 
+    @under_vp
     def denoise(z, logsnr):
         alpha, sigma = VP.alpha_sigma(logsnr[:1])
         gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(4))
@@ -100,6 +101,7 @@ def mixture(z, variance):
     return torch.logsumexp(log_parts, dim=-1) - math.log(3)
 
 
+@under_vp
 def mixture_denoiser(z, logsnr):
     """E[x|z] of pixels from that mixture, with variance 0.01 around each centre, VP."""
     alpha, sigma = (a.reshape(-1, 1, 1, 1, 1) for a in VP.alpha_sigma(logsnr))
@@ -117,6 +119,7 @@ def test_it_is_the_density_of_a_mixture():
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
+@under_vp
 def coupled(z, logsnr):
     return from_network(FakeNetwork(), Prediction.V)(z, logsnr)
 
@@ -155,7 +158,7 @@ def test_every_process_has_the_same_flow(process):
 
     x, grid = normal_images(2), torch.linspace(-12, 12, 25, dtype=torch.float64)
     wanted = flow_log_density(coupled, x, grid, generators(0, 0, 2))
-    found = flow_log_density(rescaled, x, grid, generators(0, 0, 2), process=process)
+    found = flow_log_density(Denoiser(rescaled, process), x, grid, generators(0, 0, 2))
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
 
 
@@ -202,7 +205,7 @@ def test_an_image_has_the_same_likelihood_in_any_batch():
 
 def test_weights_get_no_gradient():
     weight = torch.tensor(0.5, requires_grad=True)
-    found = flow_log_density(lambda z, logsnr: weight * z, normal_images(1), GRID[::20], generators(0, 0, 1))
+    found = flow_log_density(under_vp(lambda z, logsnr: weight * z), normal_images(1), GRID[::20], generators(0, 0, 1))
     assert not found.requires_grad
     assert weight.grad is None
 
@@ -217,7 +220,7 @@ def density(x=None, grid=GRID, denoise=coupled):
     (lambda: density(torch.zeros(1, 1, 2, 2)), r"flow_log_density\.generators: got '2 generators'"),
     (lambda: density(grid=torch.tensor([0.0, torch.inf])), r"flow_log_density\.logsnrs: got 'an infinite λ'"),
     (lambda: density(grid=GRID.flip(0)), r"flow_log_density\.logsnrs: got 'values that do not increase'"),
-    (lambda: density(denoise=torch.no_grad()(coupled)),
+    (lambda: density(denoise=under_vp(torch.no_grad()(coupled.function))),
      r"flow_log_density\.denoise: got 'a denoiser without a gradient'; allowed: one that autograd can differentiate"),
     (lambda: flow_likelihood(coupled, torch.zeros(2, 1, 2, 2), GRID, generators(0, 0, 2)),
      r"flow_likelihood\.images: got 'torch\.float32'; allowed: uint8, levels 0…255"),

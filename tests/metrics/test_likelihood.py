@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from examples import PROCESSES, FakeNetwork, flat
+from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
 from snrise.data import to_float
 from snrise.denoisers import from_network, gaussian
@@ -43,7 +43,7 @@ def information(logsnr):
 def test_diffusion_loss_is_information(process):
     """Guo et al. 2005: the loss of the exact denoiser between two λ is the growth of the mutual information."""
     found = diffusion_loss(gaussian(wide(MEAN), wide(VARIANCE), process), normal_images(80), EDGES,
-                           generators(0, 0, 80), process=process, time=ContinuousTime(draws=12))
+                           generators(0, 0, 80), time=ContinuousTime(draws=12))
     wanted, error = information(EDGES).diff(), found.std(dim=0) / 80**0.5
     assert ((found.mean(dim=0) - wanted).abs() < 4 * error).all()
     assert (error < 0.02 * wanted).all()
@@ -87,7 +87,7 @@ def test_discrete_loss_is_the_divergence_of_ancestral_steps(process):
         z = diffuse(x, eps, t, process)
         gap = posterior_mean(z, x, t, s, process=process) - posterior_mean(z, denoise(z, t), t, s, process=process)
         wanted = gap.square().mean(dim=(1, 2, 3)) / (2 * posterior_variance(t, s, process=process))
-        found = 0.5 * weights[n] * eps_loss(denoise, x, eps, levels[:, n, 0], process)
+        found = 0.5 * weights[n] * eps_loss(denoise, x, eps, levels[:, n, 0])
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
 
 
@@ -166,6 +166,7 @@ def exact_denoiser(pmf):
     """E[x|z] of independent pixels of that pmf, VP."""
     levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 
+    @under_vp
     def denoise(z, logsnr):
         y = z.double() / torch.sigmoid(logsnr.double()).sqrt().reshape(-1, 1, 1, 1)
         precision = logsnr.double().exp().reshape(-1, 1, 1, 1, 1)
@@ -203,7 +204,7 @@ def test_any_denoiser_stays_above_the_entropy(time, clean_end):
     wrong = {
         "another mean": gaussian(torch.tensor(0.2), torch.tensor(0.01)),
         "a Gaussian": gaussian(torch.tensor(-0.06), torch.tensor((12 / 127.5) ** 2)),
-        "noise is signal": lambda z, logsnr: 0.9 * z,
+        "noise is signal": under_vp(lambda z, logsnr: 0.9 * z),
         "network": from_network(FakeNetwork(), Prediction.V),
     }
     edges = torch.linspace(-10, clean_end, 21)
@@ -215,8 +216,9 @@ def test_any_denoiser_stays_above_the_entropy(time, clean_end):
 def test_every_process_has_the_same_bound():
     pixels, edges = pixels_of(chances(30.0), 3), torch.linspace(-8, 12, 6)
     first, *others = [
-        variational_bound(gaussian(torch.tensor(0.1), torch.tensor(0.2), process), pixels, edges, generators(0, 0, 3),
-                          process=process).per_image
+        variational_bound(
+            gaussian(torch.tensor(0.1), torch.tensor(0.2), process), pixels, edges, generators(0, 0, 3)
+        ).per_image
         for process in (p.values[0] for p in flat(PROCESSES))
     ]
     assert first.min() > 3
@@ -260,7 +262,7 @@ def test_an_image_has_the_same_bound_in_any_batch():
 
 def bound(images=None, logsnrs=EDGES, **settings):
     images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8) if images is None else images
-    return variational_bound(lambda z, logsnr: z, images, logsnrs, generators(0, 0, 2), **settings)
+    return variational_bound(under_vp(lambda z, logsnr: z), images, logsnrs, generators(0, 0, 2), **settings)
 
 
 @pytest.mark.parametrize(("make", "message"), [
@@ -273,7 +275,7 @@ def bound(images=None, logsnrs=EDGES, **settings):
     (lambda: bound(logsnrs=torch.zeros(1)), r"variational_bound\.logsnrs: got \(1,\); allowed: one dimension, 2"),
     (lambda: bound(batch=0), r"variational_bound\.batch: got 0"),
     (lambda: ContinuousTime(draws=0), r"ContinuousTime\.draws: got 0; allowed: a whole number above 0"),
-    (lambda: diffusion_loss(lambda z, logsnr: z, torch.full((1, 1, 2, 2), 3.0), EDGES, generators(0, 0, 1)),
+    (lambda: diffusion_loss(under_vp(lambda z, logsnr: z), torch.full((1, 1, 2, 2), 3.0), EDGES, generators(0, 0, 1)),
      r"diffusion_loss\.images: got 'values 3…3'"),
 ])
 def test_errors(make, message):

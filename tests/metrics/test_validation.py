@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from examples import PROCESSES, FakeNetwork, flat
+from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
 from snrise.denoisers import from_network, gaussian
 from snrise.losses import denoising_loss
@@ -25,8 +25,7 @@ def normal_images(count, seed=0):
 @pytest.mark.parametrize("process", flat(PROCESSES))
 def test_gaussian_data_have_a_closed_form(process):
     """SNR·mmse = SNR·s/(1 + SNR·s), whatever the scale of α."""
-    found = loss_by_logsnr(gaussian(MEAN, VARIANCE, process), normal_images(100), LOGSNRS, generators(1, 0, 100),
-                           process=process)
+    found = loss_by_logsnr(gaussian(MEAN, VARIANCE, process), normal_images(100), LOGSNRS, generators(1, 0, 100))
     wanted = torch.sigmoid(LOGSNRS.double() + VARIANCE.log())
     assert ((found.mean - wanted).abs() < 4 * found.standard_error).all()
     assert (found.standard_error < 0.015 * wanted).all()
@@ -39,7 +38,7 @@ def test_it_is_the_eps_loss_of_training(prediction, process):
     logsnr = torch.tensor([-9.0, -2.0, 0.0, 3.0, 9.0], dtype=torch.float64)
     network, target = FakeNetwork(), Target(prediction, process)
     _, wanted = denoising_loss(network, target, x, eps, logsnr)
-    found = eps_loss(from_network(network, target), x, eps, logsnr, process)
+    found = eps_loss(from_network(network, target), x, eps, logsnr)
     torch.testing.assert_close(found, wanted.double(), rtol=1e-3, atol=1e-6)
 
 
@@ -66,6 +65,7 @@ def test_float32_is_enough_up_to_15():
 def test_precision_of_what_the_denoiser_gets_and_of_the_mean():
     told = []
 
+    @under_vp
     def denoise(z, logsnr):
         told.append((z.dtype, logsnr.dtype, torch.is_grad_enabled()))
         return torch.zeros_like(z)
@@ -92,10 +92,10 @@ def test_an_image_has_the_same_noise_in_any_batch_and_at_any_levels():
 
 def test_mean_and_error_over_images():
     x = normal_images(7)
-    found = loss_by_logsnr(lambda z, logsnr: z, x, LOGSNRS, generators(0, 0, 7))
+    found = loss_by_logsnr(under_vp(lambda z, logsnr: z), x, LOGSNRS, generators(0, 0, 7))
     torch.testing.assert_close(found.mean, found.losses.mean(dim=0))
     torch.testing.assert_close(found.standard_error, found.losses.std(dim=0) / 7**0.5)
-    one = loss_by_logsnr(lambda z, logsnr: z, x[:1], LOGSNRS, generators(0, 0, 1))
+    one = loss_by_logsnr(under_vp(lambda z, logsnr: z), x[:1], LOGSNRS, generators(0, 0, 1))
     assert one.standard_error.isnan().all()
     lines = str(found).splitlines()
     assert lines[0] == "ε-loss of 7 images"
@@ -105,7 +105,7 @@ def test_mean_and_error_over_images():
 
 def measure(images=None, logsnrs=LOGSNRS, count=2, batch=64):
     images = torch.zeros(2, 1, 2, 2) if images is None else images
-    return loss_by_logsnr(lambda z, logsnr: z, images, logsnrs, generators(0, 0, count), batch=batch)
+    return loss_by_logsnr(under_vp(lambda z, logsnr: z), images, logsnrs, generators(0, 0, count), batch=batch)
 
 
 @pytest.mark.parametrize(("make", "message"), [

@@ -178,7 +178,7 @@ def test_it_trains_and_samples_on_a_shifted_schedule(kind, classes):
     recipe = Recipe(target=target, levels=Levels(schedule=schedule), factors=(1, 2), class_dropout=0.5,
                     learning_rate=LearningRate(peak=1e-3, total=16))
     state = TrainState(network=network, ema=Ema(network, 0), optimizer=adamw(network))
-    reports = list(train(state, batches(), recipe))
+    reports = list(train(state, batches(), recipe, images=16))
     assert [r.fault for r in reports] == [None] * 4
     after = network.state_dict()
     assert all(tensor.isfinite().all() for tensor in after.values())
@@ -190,7 +190,7 @@ def test_it_trains_and_samples_on_a_shifted_schedule(kind, classes):
         denoise = from_network(network, target)
         if classes is not None:
             denoise = guided(from_network(network, target, torch.tensor([0, 3])), denoise, scale=2.0)
-        images = last(Ancestral(gamma=0.2)(clipped(denoise), start((2, 3, 16, 16), grid[0], own), grid, own))
+        images = last(Ancestral(gamma=0.2)(clipped(denoise), start(denoise, (2, 3, 16, 16), grid[0], own), grid, own))
     assert images.shape == (2, 3, 16, 16)
     assert images.isfinite().all()
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from examples import PROCESSES, SAMPLERS, UNLIMITED, FakeNetwork, flat
+from examples import PROCESSES, SAMPLERS, UNLIMITED, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
-from snrise.denoisers import from_network, gaussian, ideal
+from snrise.denoisers import Denoiser, from_network, gaussian, ideal
 from snrise.process import VP, Prediction
 from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, generators, last, normal_like, start, uniform_time
 from snrise.schedules import Cosine, LinearBeta, Tabulated, ZeroTerminalSnr
@@ -28,6 +28,7 @@ def test_states(sampler, dtype):
     grid, z = uniform_time(Cosine(), 5), noise(2, 3, 4, 6).to(dtype)
     asked, states, first = [], [], []
 
+    @under_vp
     def denoise(z, logsnr):
         asked.append((z, logsnr))
         return 0.5 * z
@@ -52,7 +53,7 @@ def test_one_step_is_one_evaluation(sampler):
     """In the last step nobody asks twice."""
     asked = []
     grid, z = torch.tensor([-3.0, 3.0]), noise(1, 1, 2, 2)
-    last(sampler(lambda z, logsnr: asked.append(z) or 0 * z, z, grid, generators(0, 0, 1)))
+    last(sampler(under_vp(lambda z, logsnr: asked.append(z) or 0 * z), z, grid, generators(0, 0, 1)))
     assert len(asked) == sampler.evaluations(1) == 1
 
 
@@ -66,7 +67,7 @@ def test_one_step_is_one_evaluation(sampler):
 ])
 def test_bad_grids(sampler, grid, message):
     with pytest.raises(SnriseError, match=message):
-        list(sampler(lambda z, logsnr: z, torch.zeros(1, 1, 2, 2), grid))
+        list(sampler(under_vp(lambda z, logsnr: z), torch.zeros(1, 1, 2, 2), grid))
 
 
 @every_sampler
@@ -78,7 +79,7 @@ def test_an_image_does_not_depend_on_its_batch(sampler):
         parts = []
         for first in range(0, count, batch):
             sources = generators(5, first, min(batch, count - first))
-            z = start((len(sources), 3, 4, 4), grid[0], sources)
+            z = start(denoise, (len(sources), 3, 4, 4), grid[0], sources)
             parts.append(last(sampler(denoise, z, grid, sources)))
         return torch.cat(parts)
 
@@ -94,7 +95,8 @@ def test_the_same_seed_is_the_same_image(sampler):
 
     def sample(seed):
         sources = generators(seed, 0, 2)
-        return last(sampler(lambda z, logsnr: 0.5 * z, start((2, 3, 4, 4), grid[0], sources), grid, sources))
+        denoise = under_vp(lambda z, logsnr: 0.5 * z)
+        return last(sampler(denoise, start(denoise, (2, 3, 4, 4), grid[0], sources), grid, sources))
 
     assert torch.equal(sample(1), sample(1))
     assert not torch.equal(sample(1), sample(2))
@@ -107,9 +109,10 @@ def test_infinite_ends_make_no_nan(sampler, schedule, prediction):
     grid = uniform_time(schedule, 6)
     assert grid[0] == -torch.inf
     assert grid[-1] > 9
-    z = start((2, 3, 4, 4), grid[0], generators(0, 0, 2))
+    denoise = from_network(FakeNetwork(), prediction)
+    z = start(denoise, (2, 3, 4, 4), grid[0], generators(0, 0, 2))
     torch.testing.assert_close(z, normal_like(z, generators(0, 0, 2)))
-    for state in sampler(from_network(FakeNetwork(), prediction), z, grid, generators(1, 0, 2)):
+    for state in sampler(denoise, z, grid, generators(1, 0, 2)):
         assert state.isfinite().all()
 
 
@@ -145,7 +148,7 @@ def slopes(errors, steps):
 ], ids=["DDIM", "Heun", "2M", "2M to the end", "1M"])
 def test_order_of_convergence(process, kind, settings, order, error):
     """Along the ODE a Gaussian keeps z's distance from its mean in standard deviations."""
-    sampler, z = kind(process=process, **settings), noise(2, 1, 4, 4)
+    sampler, z = kind(**settings), noise(2, 1, 4, 4)
     denoise = gaussian(*DATA, process)
     steps, errors = [64, 128, 256], []
     for count in steps:
@@ -190,7 +193,7 @@ def test_weak_order_of_convergence(process, kind, settings, order, monkeypatch):
     steps, errors = [64, 128, 256], []
     for count in steps:
         grid = torch.linspace(-4, 5, count + 1, dtype=torch.float64)
-        mean, std = exact_moments(kind(process=process, **settings), process, grid, monkeypatch)
+        mean, std = exact_moments(kind(**settings), process, grid, monkeypatch)
         wanted_mean, wanted_std = moments(process, grid[-1])
         # The mean's way is exact: what it is denoised to never changes.
         torch.testing.assert_close(mean, wanted_mean)
@@ -207,7 +210,7 @@ def test_ancestral_sampling_gives_the_right_distribution(process, eta):
     alpha, sigma = process.alpha_sigma(grid[[0, -1]])
     z = alpha[0] * mean + (alpha[0] ** 2 * variance + sigma[0] ** 2).sqrt() * noise(1, 1, 200, 200)
     denoise = gaussian(torch.tensor(mean), torch.tensor(variance), process)
-    found = last(Ancestral(eta=eta, process=process)(denoise, z, grid, torch.Generator().manual_seed(1)))
+    found = last(Ancestral(eta=eta)(denoise, z, grid, torch.Generator().manual_seed(1)))
     wanted = (alpha[1] ** 2 * variance + sigma[1] ** 2).item()
     # Four standard errors, and the bias of 200 steps.
     assert found.var().item() == pytest.approx(wanted, rel=4 * (2 / count) ** 0.5 + 0.02)
@@ -225,7 +228,7 @@ def test_noise_of_one_step(eta, gamma):
     """η²·variance^{1−γ}·(large variance)^γ, measured."""
     grid, z = torch.tensor([-2.0, 1.0], dtype=torch.float64), torch.zeros(1, 1, 200, 200, dtype=torch.float64)
     sampler = Ancestral(eta=eta, gamma=gamma)
-    found = last(sampler(lambda z, logsnr: 0 * z, z, grid, torch.Generator().manual_seed(0)))
+    found = last(sampler(under_vp(lambda z, logsnr: 0 * z), z, grid, torch.Generator().manual_seed(0)))
     (_, sigma_t), (_, sigma_s) = VP.alpha_sigma(grid[0]), VP.alpha_sigma(grid[1])
     wanted = eta**2 * (1 - torch.exp(grid[0] - grid[1])) * sigma_s ** (2 - 2 * gamma) * sigma_t ** (2 * gamma)
     assert found.var().item() == pytest.approx(wanted.item(), rel=4 * (2 / 40_000) ** 0.5)
@@ -297,7 +300,7 @@ def test_last_holds_one_state():
 def test_start_has_the_noise_of_its_process():
     logsnr = torch.tensor(-4.0)
     for process in (VP, *(p.values[0] for p in flat(PROCESSES))):
-        z = start((1, 1, 200, 200), logsnr, torch.Generator().manual_seed(0), process)
+        z = start(Denoiser(torch.mul, process), (1, 1, 200, 200), logsnr, torch.Generator().manual_seed(0))
         sigma = process.alpha_sigma(logsnr)[1].item()
         assert z.dtype == torch.float32
         assert z.std().item() == pytest.approx(sigma, rel=0.02)
@@ -320,3 +323,18 @@ def test_generators_differ_by_image_and_seed():
 def test_errors(make, message):
     with pytest.raises(SnriseError, match=message):
         make()
+
+
+# The process
+
+
+@every_sampler
+@pytest.mark.parametrize("process", flat(PROCESSES))
+def test_the_process_is_the_denoisers(sampler, process):
+    """Start and steps are of the process that the denoiser says, and nothing else tells them: the image is found."""
+    data, grid = noise(1, 1, 4, 4).clamp(-1, 1), uniform_time(Cosine(logsnr_min=-15.0, logsnr_max=None), 8)
+    denoise = ideal(data, process)
+    z = start(denoise, (2, 1, 4, 4), grid[0], generators(0, 0, 2)).double()
+    torch.testing.assert_close(z.std().item(), process.alpha_sigma(grid[0])[1].item(), rtol=0.3, atol=0)
+    found = last(sampler(denoise, z, grid, generators(0, 0, 2)))
+    torch.testing.assert_close(found, data.expand(2, 1, 4, 4), rtol=1e-6, atol=1e-6)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 
-from examples import PROCESSES, FakeNetwork, flat
+from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
-from snrise.denoisers import from_network
-from snrise.process import Prediction, VarianceExploding, VariancePreserving
+from snrise.denoisers import Denoiser, from_network
+from snrise.process import Prediction, Target, VarianceExploding, VariancePreserving
 from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, Karras, generators, last, uniform_time
 from snrise.schedules import Cosine
 
@@ -31,19 +31,19 @@ def follow(sampler, denoise, z, grid):
 @pytest.mark.parametrize("process", flat(PROCESSES))
 @pytest.mark.parametrize("grid", [GRID, TO_THE_IMAGE], ids=["finite", "to the image"])
 def test_order_1_is_ancestral_sampling(process, grid):
-    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Prediction.X)
+    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Target(Prediction.X, process))
     for eta in (0.0, 0.5, 1.0):
-        found = follow(DpmSolverPP(order=1, eta=eta, process=process), denoise, z, grid)
-        assert torch.equal(found, follow(Ancestral(eta=eta, process=process), denoise, z, grid))
-        assert torch.equal(found, follow(Ddim(process=process), denoise, z, grid)) == (eta == 0)
+        found = follow(DpmSolverPP(order=1, eta=eta), denoise, z, grid)
+        assert torch.equal(found, follow(Ancestral(eta=eta), denoise, z, grid))
+        assert torch.equal(found, follow(Ddim(), denoise, z, grid)) == (eta == 0)
 
 
 @pytest.mark.parametrize("sampler", [Heun(), DpmSolverPP(lower_order_final=False)], ids=["Heun", "2M"])
 def test_with_an_unchanging_answer_the_second_order_is_the_first(sampler):
     z, image = noise(2, 3, 4, 4), noise(1, 3, 4, 4, seed=1)
-    answer = image.expand(2, 3, 4, 4)
+    constant = under_vp(lambda z, logsnr: image.expand(2, 3, 4, 4))
     torch.testing.assert_close(
-        follow(sampler, lambda z, logsnr: answer, z, GRID), follow(Ddim(), lambda z, logsnr: answer, z, GRID)
+        follow(sampler, constant, z, GRID), follow(Ddim(), constant, z, GRID)
     )
 
 
@@ -58,7 +58,7 @@ def test_the_image_does_not_depend_on_the_process(kind, process):
             return network(z / process.alpha_sigma(logsnr)[0].reshape(-1, 1, 1, 1) / 12, logsnr)
 
         z = process.alpha_sigma(TO_THE_IMAGE[0])[0] * noise(2, 3, 4, 4) * 12
-        return last(kind(process=process)(denoise, z, TO_THE_IMAGE))
+        return last(kind()(Denoiser(denoise, process), z, TO_THE_IMAGE))
 
     torch.testing.assert_close(sample(process), sample(VariancePreserving()))
 
@@ -86,7 +86,7 @@ def test_heun_is_heuns_method_in_one_of_two_coordinates(process, fall):
     grid = torch.tensor([-3.0, 0.0, 1.0], dtype=torch.float64)
     grid[1] = grid[0] + 2 * math.log(fall)
     grid[2] = grid[1] + 1
-    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Prediction.X)
+    z, denoise = noise(2, 3, 4, 4), from_network(FakeNetwork(), Target(Prediction.X, process))
     alpha, sigma = process.alpha_sigma(grid)
 
     def textbook(y, u, slope):
@@ -102,7 +102,7 @@ def test_heun_is_heuns_method_in_one_of_two_coordinates(process, fall):
         wanted = alpha[1] * textbook(z / alpha[0], s, lambda y, at: (y - x(alpha[at] * y, at)) / s[at])
     else:
         wanted = sigma[1] * textbook(z / sigma[0], alpha / sigma, lambda w, at: x(sigma[at] * w, at))
-    torch.testing.assert_close(follow(Heun(process=process), denoise, z, grid)[1], wanted)
+    torch.testing.assert_close(follow(Heun(), denoise, z, grid)[1], wanted)
 
 
 def test_heun_out_of_pure_noise():
@@ -162,10 +162,10 @@ def test_heun_equals_diffusers(process):
     sigmas = torch.exp(-TO_THE_IMAGE / 2)
     doubled = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
     theirs = as_theirs(HeunDiscreteScheduler(prediction_type="epsilon"), doubled)
-    denoise = from_network(FakeNetwork(), Prediction.X)
+    denoise = from_network(FakeNetwork(), Target(Prediction.X, process))
     alphas, _ = process.alpha_sigma(TO_THE_IMAGE)
     z = noise(2, 3, 4, 4)
-    y, states = z / alphas[0], list(Heun(process=process)(denoise, z, TO_THE_IMAGE))
+    y, states = z / alphas[0], list(Heun()(denoise, z, TO_THE_IMAGE))
     for n, timestep in enumerate(theirs.timesteps):
         level = TO_THE_IMAGE[(n + 1) // 2]
         if n % 2 == 0:
@@ -177,8 +177,8 @@ def test_heun_equals_diffusers(process):
 def test_ddim_is_diffusers_euler():
     sigmas, process = torch.exp(-TO_THE_IMAGE / 2), VarianceExploding()
     theirs = as_theirs(EulerDiscreteScheduler(prediction_type="epsilon"), sigmas)
-    denoise, z = from_network(FakeNetwork(), Prediction.X), noise(2, 3, 4, 4)
-    states = Ddim(process=process)(denoise, z, TO_THE_IMAGE)
+    denoise, z = from_network(FakeNetwork(), Target(Prediction.X, process)), noise(2, 3, 4, 4)
+    states = Ddim()(denoise, z, TO_THE_IMAGE)
     next(states)
     for timestep, level, state in zip(theirs.timesteps, TO_THE_IMAGE[:-1], states, strict=True):
         z = theirs.step(eps_of(denoise, process, z, level), timestep, z).prev_sample

@@ -90,3 +90,18 @@ def test_the_network_gets_its_own_weights_back_even_after_an_error():
 def test_a_negative_half_life_is_refused():
     with pytest.raises(SnriseError, match=r"Ema\.half_life: got -1"):
         Ema(linear(), half_life=-1)
+
+
+def test_the_average_of_weights_in_bfloat16_is_kept_in_float32():
+    """Steps that bfloat16 would round away add up."""
+    layer = linear(1.0).to(torch.bfloat16)
+    ema = Ema(layer, half_life=1000)
+    assert {p.dtype for p in ema.parameters.values()} == {torch.float32}
+    nn.init.constant_(layer.weight, 2.0)
+    for _ in range(3):
+        ema.update(layer, images_seen=10**6, batch=1)
+    kept = 0.5 ** (3 / 1000)
+    assert_close(ema.parameters["weight"], torch.full((2, 2), 2 - kept), rtol=1e-5, atol=0)
+    with ema.applied_to(layer) as averaged:
+        assert {p.dtype for p in averaged.parameters()} == {torch.bfloat16}
+    assert layer.weight.max() == 2

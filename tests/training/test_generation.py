@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
 from snrise.schedules import Cosine
 from snrise.training import Generation, Precision, draw_labels, generate, trajectory
-from tiny import network
+from tiny import MIXED, network
 
 GRID = uniform_time(Cosine(logsnr_min=-8.0, logsnr_max=8.0), 4)
 
@@ -77,11 +78,25 @@ def test_another_seed_is_another_picture_and_the_same_the_same():
     assert (one.int() - other.int()).abs().float().mean() > 5
 
 
-def test_images_are_uint8_on_the_cpu_and_the_network_is_put_to_eval():
-    model = network().train()
-    images = next(generate(model, generation(size=(16, 24)), None, 2))
+def test_images_are_uint8_on_the_cpu():
+    images = next(generate(network(), generation(size=(16, 24)), None, 2))
     assert (images.dtype, images.device.type, images.shape) == (torch.uint8, "cpu", (2, 3, 16, 24))
-    assert not model.training
+
+
+def test_a_network_in_training_is_asked_without_dropout_and_left_as_it_was():
+    """Also between two states of a trajectory, when whoever trains it goes on."""
+    model, how = network(replace(MIXED, levels=tuple(replace(v, dropout=0.5) for v in MIXED.levels))), generation()
+    still = next(generate(model, how, None, 2))
+    model.train()
+    model.middle.eval()
+    modes = [module.training for module in model.modules()]
+    assert torch.equal(next(generate(model, how, None, 2)), still)
+    states = []
+    for state in trajectory(model, how, None, 2):
+        assert [module.training for module in model.modules()] == modes
+        states.append(state.x)
+    assert torch.equal(states[-1], still)
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_labels_reach_the_network_and_come_out():
@@ -137,7 +152,7 @@ def test_the_process_of_the_target_gives_the_first_noise():
 
     grid = uniform_time(Cosine(logsnr_min=-1.0, logsnr_max=8.0), 2)
     for process in (Straight(), Target(Prediction.X).process):
-        how = generation(target=Target(Prediction.X, process), sampler=Ddim(process=process), logsnrs=grid)
+        how = generation(target=Target(Prediction.X, process), sampler=Ddim(), logsnrs=grid)
         list(generate(Spy(), how, None, 8))
     straight, preserving = seen[0], seen[2]
     assert straight == pytest.approx(torch.sigmoid(torch.tensor(0.5)).item(), rel=0.03)
@@ -211,7 +226,7 @@ def test_a_weak_network_is_the_reference_of_the_same_labels_and_of_none(labels):
     images, calls = paint(labels, guidance=1.5, weak=weak, guidance_interval=(-3.0, 9.0))
     assert calls == [labels] * 4
     assert weak.calls == [labels] * 3
-    assert not weak.training
+    assert weak.training
     grey = torch.zeros(2) if labels is None else torch.tensor([0.25, 0.5])
     wanted = grey + 0.5 * (grey - 0.5 * grey + 0.1)
     assert_close(images.double().mean(dim=(1, 2, 3)), 127.5 * (1 + wanted.double()), atol=3, rtol=0)
@@ -277,7 +292,7 @@ def test_every_sampler_makes_images_that_do_not_depend_on_their_batch(sampler):
 @pytest.mark.parametrize("process", [Target(Prediction.V).process, Straight()])
 def test_a_trajectory_ends_in_what_is_generated(process):
     model, labels = network(classes=3), torch.tensor([2, 0])
-    how = generation(target=Target(Prediction.V, process), sampler=Ancestral(process=process), guidance=2.0)
+    how = generation(target=Target(Prediction.V, process), sampler=Ancestral(), guidance=2.0)
     states = list(trajectory(model, how, labels, 2, seed=4, first=3))
     assert_close(torch.tensor([state.logsnr for state in states]).double(), GRID)
     for state in states:
@@ -292,7 +307,7 @@ def test_a_trajectory_shows_noise_of_the_right_size_and_what_the_network_takes_i
     """x̂ is the class's grey from the first state on; σ = 0.98 and 0.5 of noise, whatever the process."""
     logsnrs = torch.tensor([-3.0, torch.log(torch.tensor(3.0)), 8.0], dtype=torch.float64)
     for process in (Target(Prediction.X).process, Straight(), VarianceExploding()):
-        how = generation(target=Target(Prediction.X, process), sampler=Ddim(process=process), logsnrs=logsnrs,
+        how = generation(target=Target(Prediction.X, process), sampler=Ddim(), logsnrs=logsnrs,
                          size=(64, 64))
         states = list(trajectory(Painter(), how, torch.tensor([1]), 1))
         for state in states[:2]:

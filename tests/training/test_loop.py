@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from types import GeneratorType
 
 import pytest
@@ -74,7 +75,7 @@ def toy_batches(labels=True):
 def test_it_is_a_generator_with_a_report_a_step_and_an_end(dataset):
     settings = config()
     begun = state(settings, dataset)
-    steps = train(begun, dataset.batches(8, seed=0), build.recipe(settings))
+    steps = train(begun, dataset.batches(8, seed=0), build.recipe(settings), images=64)
     assert isinstance(steps, GeneratorType)
     assert begun.step == 0
     first = next(steps)
@@ -89,7 +90,17 @@ def test_it_is_a_generator_with_a_report_a_step_and_an_end(dataset):
         assert r.batch == len(r.logsnr) == len(r.eps_losses) == 8
         assert r.eps_loss == pytest.approx(r.eps_losses.mean().item())
         assert r.seconds >= r.data_seconds >= 0
-    assert next(train(begun, dataset.batches(8, seed=0, position=64), build.recipe(settings)), None) is None
+    more = dataset.batches(8, seed=0, position=64)
+    assert next(train(begun, more, build.recipe(settings), images=64), None) is None
+
+
+@pytest.mark.parametrize("kind", [iter, list])
+def test_it_ends_with_its_batches(kind):
+    """Whatever the learning rate thinks the run's length is; a list will do for batches."""
+    begun = toy_state()
+    three = kind(list(itertools.islice(toy_batches(), 3)))
+    assert [r.images_seen for r in train(begun, three, toy_recipe(), images=1000)] == [16, 32, 48]
+    assert list(train(begun, [], toy_recipe())) == []
 
 
 def test_the_last_batch_may_overshoot(dataset):
@@ -112,7 +123,7 @@ def test_two_images_are_learnt_by_heart():
             yield Batch(pictures[indices], None, indices, position)
             position += 8
 
-    reports = list(train(build.state(settings, None), batches(), build.recipe(settings)))
+    reports = list(train(build.state(settings, None), batches(), build.recipe(settings), images=2400))
     begin, end = (sum(r.loss for r in part) / len(part) for part in (reports[:3], reports[-10:]))
     assert end < begin / 5
 
@@ -160,7 +171,8 @@ def test_class_dropout(share, expected):
 
 def test_class_dropout_of_a_half_drops_about_half():
     begun = toy_state()
-    for _ in train(begun, toy_batches(), toy_recipe(class_dropout=0.5, learning_rate=LearningRate(peak=1, total=1600))):
+    rate = LearningRate(peak=1, total=1600)
+    for _ in train(begun, toy_batches(), toy_recipe(class_dropout=0.5, learning_rate=rate), images=1600):
         pass
     labels = torch.cat(begun.network.seen)
     assert (labels == 4).double().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -214,7 +226,7 @@ def test_clipping_holds_the_norm_of_the_gradient():
 
 def test_a_step_reaches_the_average():
     begun = toy_state()
-    for _ in train(begun, toy_batches(), toy_recipe()):
+    for _ in train(begun, toy_batches(), toy_recipe(), images=32):
         assert torch.equal(begun.ema.parameters["weight"], begun.network.weight)
     assert begun.network.weight.item() != pytest.approx(0.3)
 
@@ -255,7 +267,8 @@ def broken_batches(at):
 
 def test_a_step_that_is_not_finite_is_dropped_and_told():
     begun = toy_state()
-    reports = list(train(begun, broken_batches(1), toy_recipe(learning_rate=LearningRate(peak=1e-2, total=48))))
+    recipe = toy_recipe(learning_rate=LearningRate(peak=1e-2, total=48))
+    reports = list(train(begun, broken_batches(1), recipe, images=48))
     assert [r.fault for r in reports] == [None, "output of the network (Toy)", None, None]
     assert [(r.step, r.images_seen, r.position, r.batch) for r in reports] == [
         (1, 16, 16, 16), (1, 16, 32, 0), (2, 32, 48, 16), (3, 48, 64, 16)]

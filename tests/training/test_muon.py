@@ -1,11 +1,16 @@
+import sys
+
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel, UNet2DModel
 
 from snrise import build, documents
 from snrise._errors import SnriseError
 from snrise.networks import Level, UViT, UViTConfig
-from snrise.training import load_state, muon, save_state, train
-from snrise.training.muon import orthogonalized
+from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
+from snrise.training import Precision, load_state, muon, save_state, train
+from snrise.training.muon import QUINTIC, orthogonalized
+from tiny import NETWORKS
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8)])
@@ -45,15 +50,86 @@ def test_the_first_step_has_the_size_of_an_orthogonal_matrix():
     assert values.max() < 1.3
 
 
+def orthogonal(net, optimizer):
+    """The names of the parameters that Muon itself takes."""
+    chosen = {id(p) for group in optimizer.param_groups if group.get("muon") for p in group["params"]}
+    return {name for name, p in net.named_parameters() if id(p) in chosen}
+
+
 def test_edges_and_vectors_are_left_to_adamw():
     net = network()
     optimizer = muon(net)
-    chosen = {id(p) for p in optimizer.param_groups[0]["params"]}
-    names = {name for name, p in net.named_parameters() if id(p) in chosen}
+    names = orthogonal(net, optimizer)
     assert "middle.blocks.0.conv1.weight" in names
     assert not [n for n in names if n.startswith(("stem.", "conditioning.")) or ".film." in n or n.endswith("bias")]
     every = sorted(id(p) for group in optimizer.param_groups for p in group["params"])
     assert every == sorted(id(p) for p in net.parameters())
+
+
+def test_the_edges_of_a_vit():
+    """Patches in and out, modulations and the class's positions; the MLP's own `enter` and `leave` are within."""
+    net = NETWORKS["vit"]["class tokens"].build(3)
+    of_a_block = {f"blocks.{i}.{name}.weight" for i in range(3) for name in ("qkv", "out", "enter", "leave")}
+    assert orthogonal(net, muon(net)) == of_a_block
+
+
+@pytest.mark.parametrize("config", [pytest.param(c, id=n) for table in NETWORKS.values() for n, c in table.items()])
+def test_every_network_says_its_edges(config):
+    """What has one side of the image's or the condition's numbers is an edge; what is wide on both sides is not."""
+    net = config.build(3)
+    names = dict(net.named_parameters())
+    assert net.edges <= names.keys()
+    assert {n for n in names if n.startswith("conditioning.")} <= net.edges
+    inner = orthogonal(net, muon(net))
+    assert inner
+    assert inner == {n for n, p in names.items() if p.ndim >= 2 and n not in net.edges}
+
+
+def test_the_edges_of_adapted_models():
+    unet = UNet2DModel(block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, num_class_embeds=3,
+                       down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
+    dit = DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=8, in_channels=3, num_layers=1,
+                                sample_size=16, patch_size=4, num_embeds_ada_norm=2)
+    for net in (DiffusersUNet(unet, 2), DiffusersDiT(dit, 2)):
+        names = orthogonal(net, muon(net))
+        assert names
+        assert not [n for n in names if any(part in n for part in ("conv_in", "conv_out", "emb", "norm", "proj_out"))]
+
+
+def test_a_network_that_says_no_edges_is_refused():
+    told = r"muon\.network: got 'Linear'; allowed: a network with the attribute `edges`"
+    with pytest.raises(SnriseError, match=told):
+        muon(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 20), (8, 40), (40, 8), (64, 576)])
+def test_steps_on_gram_matrices_are_the_steps(shape):
+    """In float64, by the definition, whatever way is taken."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b, c = QUINTIC
+    x = matrix / (matrix.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + b * gram @ x + c * gram @ gram @ x
+    torch.testing.assert_close(orthogonalized(matrix, torch.float64), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(orthogonalized(matrix.float()), x.float(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(orthogonalized(matrix, torch.bfloat16).double(), x, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(("precision", "native", "dtype"), [
+    (Precision.AUTO, True, torch.bfloat16), (Precision.AUTO, False, torch.float32),
+    (Precision.FP32, True, torch.float32), (Precision.BF16, False, torch.bfloat16),
+])
+def test_its_products_are_in_the_runs_precision(monkeypatch, precision, native, dtype):
+    monkeypatch.setattr("snrise.training.precision.bf16_is_native", lambda device: native)
+    net, asked = network(), []
+    optimizer = muon(net, precision=precision)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    module = sys.modules["snrise.training.muon"]
+    monkeypatch.setattr(module, "orthogonalized", lambda m, dtype: asked.append(dtype) or m)
+    optimizer.step()
+    assert set(asked) == {dtype}
 
 
 def test_a_scale_out_of_range_is_refused():

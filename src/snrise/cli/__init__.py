@@ -26,16 +26,22 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("snrise"))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_tell_version)
+    ] = False,
 ) -> None:
     """Pixel-space image diffusion at high resolution: the noise schedule follows the resolution."""
-    del debug  # read by main, which catches what a command raises
-    if show_version:
-        typer.echo(version("snrise"))
-        raise typer.Exit
+    # debug is read by main, which catches what a command raises; the version is told before a command is looked for.
+    del debug, show_version
 
 
 app.command("train")(train)

@@ -1,7 +1,6 @@
 """`snrise compare`: configs trained alike and judged alike."""
 
 import json
-import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +8,22 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from snrise import documents, plots
-from snrise._errors import SnriseError, invalid, require, unknown
+from snrise import build, documents, plots
+from snrise._errors import SnriseError, require, unknown
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import parse_count, parse_time
+from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig
 from snrise.metrics import FEATURES
-from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, speed, table
+from snrise.runs import measure
+from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, table
 from snrise.training.files import write_atomically
 from snrise.training.memory import keep_freed_memory
 
-__all__ = ["compare", "parse_count", "parse_time"]
+__all__ = ["compare"]
 
 
 def compare(
@@ -84,8 +85,8 @@ def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: 
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     for name, config in configs.items():
         if name not in known:
-            batch = config.training.batch
-            known[name] = max(batch, round(speed(config, device) * seconds / batch) * batch)
+            pace = measure(config, build.dataset(config), device, grids=False)
+            known[name] = pace.images(seconds, config.training.batch)
             write_atomically(file, json.dumps(known).encode())
     return known
 
@@ -93,24 +94,22 @@ def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: 
 def _run(comparison: Comparison, console: Console, device: Any) -> list[Point]:
     """Train and judge every run, seed by seed, so that an early look shows every arm."""
     found: list[Point] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} images"),
-               TimeRemainingColumn())
-    with stop_signals() as stopped, Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with stop_signals() as stopped:
         for seed in range(comparison.seeds):
             for arm, config in comparison.arms.items():
-                task = progress.add_task(f"{arm}, seed {seed}", total=config.training.images)
-                for seen in (training := comparison.train(arm, seed, device)):
-                    progress.update(task, completed=seen)
-                    if stopped:
-                        training.close()
-                        console.print("stopped and saved; the same command goes on")
-                        raise typer.Exit(128 + stopped[0])
-                progress.update(task, description=f"{arm}, seed {seed}: judging")
-                mine = list(comparison.judge(arm, seed, device))
+                name = f"{arm}, seed {seed}"
+                with watched(console, config.training.images, name=name) as watch:
+                    for seen in (training := comparison.train(arm, seed, device)):
+                        watch(seen)
+                        if stopped:
+                            training.close()
+                            console.print("stopped and saved; the same command goes on")
+                            raise typer.Exit(128 + stopped[0])
+                with watched(console, comparison.number, name=f"{name}: judging", unit="pictures") as watch:
+                    mine = list(comparison.judge(arm, seed, device, watch))
                 found += mine
-                progress.remove_task(task)
                 metric = comparison.extractor.kernel_name
-                console.print(f"{arm}, seed {seed}: {metric} {mine[-1].metrics[metric]:.4f}, {mine[-1].seconds:.0f} s")
+                console.print(f"{name}: {metric} {mine[-1].metrics[metric]:.4f}, {mine[-1].seconds:.0f} s")
     return found
 
 
@@ -139,29 +138,3 @@ def _report(comparison: Comparison, found: list[Point], console: Console) -> Non
 
 def _told(row: Row) -> str:
     return f"{row.mean:.4f}" + ("" if row.spread is None else f" ± {row.spread:.4f}")
-
-
-def parse_count(text: str, where: str) -> int:
-    """A number of images: 200k, 1.5M, 64_000.
-
-    >>> parse_count("200k", "--images"), parse_count("1.5M", "--images")
-    (200000, 1500000)
-    """
-    match = re.fullmatch(r"([\d_]+(?:\.\d+)?)\s*([kM]?)", text.strip())
-    count = 0 if match is None else round(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6}[match[2]])
-    if count < 1:
-        raise invalid(where, text, "a number of images", "such as 64000, 200k or 1.5M")
-    return count
-
-
-def parse_time(text: str, where: str) -> float:
-    """Seconds of 90s, 10m, 2h.
-
-    >>> parse_time("10m", "--budget")
-    600.0
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    seconds = 0.0 if match is None else float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
-    if seconds <= 0:
-        raise invalid(where, text, "a time", "such as 90s, 10m or 2h")
-    return seconds

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from snrise import build, plots
@@ -18,6 +18,7 @@ from snrise._errors import SnriseError, require, unknown
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size
+from snrise.cli.progress import Watch, watched
 from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
@@ -73,8 +74,8 @@ def evaluate(
     data = subject.data if reference is None else _dataset(reference, subject.data.preprocess.size)
     with _watched("reference") as watch:
         compared = Reference.of(data, FEATURES[features], limit, watch=watch)
-    with _watched("samples") as watch:
-        found = judge(_counted(subject.made, subject.total, watch), compared)
+    with _watched("samples", subject.total) as watch:
+        found = judge(subject.made(watch), compared)
     typer.echo(str(found))
     unseen = {} if subject.trained is None else _unseen(subject.trained, validation, held_out)
     folder = out or what.with_name(f"{what.stem}-evaluation")
@@ -84,9 +85,12 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
-    """Pictures that are judged, how many, where from, and the data they are compared with if none else is named."""
+    """Pictures that are judged, how many, where from, and the data they are compared with if none else is named.
 
-    made: Iterable[Tensor]
+    `made` gives them in batches, and what it is given takes how many are done.
+    """
+
+    made: Callable[[Callable[[float], None]], Iterable[Tensor]]
     total: int
     about: dict[str, Any]
     data: Dataset
@@ -96,8 +100,14 @@ class _Subject:
 def _of_run(trained: build.Trained, number: int, seed: int, batch: int) -> _Subject:
     """Pictures of a run, beside the data that it was trained on, at their size."""
     about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
-    made = trained.samples(number, seed=seed, batch=batch)
+    made = partial(_sampled, trained, number, seed, batch)
     return _Subject(made=made, total=number, about=about, data=build.compared(trained.config), trained=trained)
+
+
+def _sampled(
+    trained: build.Trained, number: int, seed: int, batch: int, watch: Callable[[float], None]
+) -> Iterable[Tensor]:
+    return trained.samples(number, seed=seed, batch=batch, watch=watch)
 
 
 def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
@@ -110,8 +120,13 @@ def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
             if source.read(i).size != (width, height):
                 raise SnriseError(f"{source.name(i)}: not {height}x{width} as {source.name(0)}; give --resolution")
     pictures, count = Dataset(source, Preprocess(size)), min(number, len(source))
-    made = (pictures.images(range(i, min(i + 64, count))) for i in range(0, count, 64))
-    return _Subject(made=made, total=count, about={"folder": str(folder)}, data=pictures)
+    return _Subject(made=partial(_read, pictures, count), total=count, about={"folder": str(folder)}, data=pictures)
+
+
+def _read(pictures: Dataset, count: int, watch: Callable[[float], None]) -> Iterator[Tensor]:
+    for first in range(0, count, 64):
+        yield pictures.images(range(first, min(first + 64, count)))
+        watch(min(first + 64, count))
 
 
 def _unseen(trained: build.Trained, validation: str | None, most: int) -> dict[str, Any]:
@@ -121,27 +136,14 @@ def _unseen(trained: build.Trained, validation: str | None, most: int) -> dict[s
     if images is None:
         typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
         return {}
-    with _watched("unseen images") as watch:
-        fitted = fit(trained, images, most, watch=lambda n: watch(n, min(most, len(images))))
+    with _watched("unseen images", min(most, len(images))) as watch:
+        fitted = fit(trained, images, most, watch=watch)
     typer.echo(f"\non images that the run has not seen:\n{fitted}")
     return {"unseen": fitted.as_json()}
 
 
-@contextmanager
-def _watched(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, gone at the end; nothing where there is no terminal."""
-    console = Console(stderr=True)
-    with Progress(transient=True, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _counted(parts: Iterable[Tensor], total: int, watch: Callable[[int, int], None]) -> Iterator[Tensor]:
-    done = 0
-    for part in parts:
-        yield part
-        done += len(part)
-        watch(done, total)
+def _watched(name: str, total: int | None = None) -> AbstractContextManager[Watch]:
+    return watched(Console(stderr=True, soft_wrap=True, highlight=False, markup=False), total, name=name)
 
 
 def _dataset(name: str, size: Size) -> Dataset:

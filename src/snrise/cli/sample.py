@@ -1,7 +1,5 @@
 """`snrise sample`: pictures from a run."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +7,12 @@ import torch
 import typer
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from snrise import build, plots
 from snrise._errors import require, unknown
 from snrise.build import Trained
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.progress import watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
 from snrise.cli.stopping import stop_signals
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
@@ -172,10 +170,11 @@ def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
 def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
     """Single pictures in a folder; a signal stops it after the batch at hand."""
     found = None
-    with stop_signals() as stopped, _progress(len(numbers)) as advance:
-        for done in gallery.fill(folder, numbers, batch):
-            found = done if found is None else found
-            advance(done)
+    with stop_signals() as stopped, watched(_console(), len(numbers)) as watch:
+        for done in gallery.fill(folder, numbers, batch, watch):
+            if found is None:
+                found = watch.begun = done
+            watch(done)
             if stopped and done < len(numbers):
                 break
     there = f", {found} of them from before" if found else ""
@@ -187,12 +186,9 @@ def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
 
 def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
     _check_pixels(*grid_size(len(numbers), gallery.how.size), "a folder of single pictures: --out DIR")
-    parts: list[torch.Tensor] = []
-    with _progress(len(numbers)) as advance:
-        for images in gallery.draw(numbers, batch):
-            parts.append(images)
-            advance(sum(map(len, parts)))
-    picture = plots.sample_grid(torch.cat(parts))
+    with watched(_console(), len(numbers)) as watch:
+        images = torch.cat(list(gallery.draw(numbers, batch, watch)))
+    picture = plots.sample_grid(images)
     write_atomically(path, as_png(picture, {"numbers": [numbers.start, numbers.stop - 1]} | gallery.origin()))
     typer.echo(f"{len(numbers)} pictures in {path}")
 
@@ -206,11 +202,11 @@ def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
     _check_pixels(2 * len(numbers) * height, COLUMNS * width, "fewer: -n 1")
     chosen = {round(i * steps / (shown - 1)) for i in range(shown)}
     kept: list[State] = []
-    with _progress(steps + 1, "steps") as advance:
+    with watched(_console(), steps + 1, unit="steps") as watch:
         for i, state in enumerate(gallery.states(numbers)):
             if i in chosen:
                 kept.append(state)
-            advance(i + 1)
+            watch(i + 1)
     if suffix in ANIMATIONS:
         write_atomically(path, animated(frames(kept), suffix))
     else:
@@ -225,23 +221,8 @@ def _check_pixels(width: int, height: int, fix: str) -> None:
     require(width * height <= most, "--number", f"a picture of {width}x{height}", f"up to {most:,} pixels", fix)
 
 
-@contextmanager
-def _progress(total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """A progress bar, on a terminal: share, count, speed, time left."""
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(), TaskProgressColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=total, rate="")
-
-        def advance(done: int) -> None:
-            progress.update(task, completed=done)
-            speed = progress.tasks[0].speed
-            progress.update(task, rate="" if speed is None else f"{speed:.1f} {unit}/s")
-
-        yield advance
+def _console() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def _warn(text: str) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from snrise import build, plots
 from snrise._errors import require, unknown
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.progress import watched
 from snrise.cli.sampling import interval_of
 from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
@@ -60,17 +61,20 @@ def sweep(
     chosen = [Way((*(settings or []), *way.settings)) for way in ways(**choices)]
     for way in chosen:
         build.generation(trained.with_sampling(way.settings).config)
-    reference = Reference.of(build.compared(trained.with_sampling(settings or []).config), FEATURES[features])
-    console = Console()
+    console, told = Console(), Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    data = build.compared(trained.with_sampling(settings or []).config)
+    with watched(told, name="reference") as watch:
+        reference = Reference.of(data, FEATURES[features], watch=watch)
     metric = reference.extractor.kernel_name
     found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    lines = measured(
-        trained, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl", batch=batch
-    )
-    for line in lines:
-        found.setdefault(tuple(line["settings"]), []).append(line)
-        if console.is_terminal:
-            console.print(f"{_name(line['settings'])}, seed {line['seed']}: {metric} {line[metric]:.4f}")
+    with watched(told, len(chosen) * seeds * number, unit="pictures") as watch:
+        lines = measured(
+            trained, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl", batch=batch,
+            watch=watch,
+        )
+        for line in lines:
+            found.setdefault(tuple(line["settings"]), []).append(line)
+            told.print(f"{_name(line['settings'])}, seed {line['seed']}: {metric} {line[metric]:.4f}")
     console.print(_table(found, metric, reference.extractor.frechet_name))
     picture = plots.metric_against(
         _curves(found, metric), title=f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}",

@@ -1,28 +1,33 @@
 """`snrise train`: settings to a run's folder, with a progress bar on the way."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from snrise import build, documents
 from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.options import parse_size
+from snrise.cli.options import parse_size, parse_time
+from snrise.cli.progress import duration, watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig, parse, to_yaml
 from snrise.data import Dataset
 from snrise.diagnostics import diagnose
-from snrise.runs import Run, notes
-from snrise.training import Report, TrainState
-from snrise.training.logs import crosses
+from snrise.runs import Run, RunFolder, measure, notes, saved_config
+from snrise.training import Precision
 from snrise.training.memory import keep_freed_memory
+from snrise.training.precision import bf16_is_native, resolved
 
 __all__ = ["train"]
+
+#: Runs of fewer steps are not measured before they start.
+FEW = 80
+#: A run that takes more seconds is told how it could be shorter.
+LONG = 600
 
 
 def train(
@@ -43,6 +48,11 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How long to train, such as 90s, 10m or 2h: a short measurement says how many "
+                                 "images that is. A run that goes on keeps its length.",
+                                 show_default="the recipe's training.images")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
@@ -56,22 +66,25 @@ def train(
     """
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
+    seconds = None if budget is None else _seconds(budget, given)
     config = parse(_document(given, data, resolution, start))
     where = device_of(device)
     dataset = build.dataset(config)
-    state = build.state(config, dataset.class_count, where)
     build.recipe(config)
-    _introduce(console, config, dataset, state)
-    if dry_run:
-        typer.echo(to_yaml(config), nl=False)
-        return
+    _introduce(console, config, dataset, where)
     folder = out or Path("runs") / config.name
     require(not folder.is_file(), "--out", str(folder), "a run's folder", "begin with a file's weights: --from FILE")
     keep_freed_memory()
+    if seconds is not None or not dry_run:
+        config = _paced(console, config, RunFolder(folder), dataset, where, seconds)
+    if dry_run:
+        typer.echo(to_yaml(config), nl=False)
+        return
+    state = build.state(config, dataset.class_count, where)
     with Run(config, folder, dataset, state, console.print) as run, stop_signals() as stopped:
-        with _progress(console, state, config) as advance:
+        with watched(console, config.training.images, done=state.images_seen, transient=False) as watch:
             for report in run:
-                advance(report)
+                watch(report.images_seen, note=f"loss {report.loss:.4f}")
                 if stopped:
                     break
         run.save()
@@ -113,39 +126,57 @@ def _document(arguments: list[str], data: str | None, resolution: str | None, st
     return document
 
 
-def _introduce(console: Console, config: RunConfig, dataset: Dataset, state: TrainState) -> None:
-    """A few lines on what is about to be trained, and what may be wrong with its data and schedule."""
+def _seconds(budget: str, settings: list[str]) -> float:
+    """The time that a run shall take; its length follows, and is not to be given as well."""
+    given = next((setting for setting in settings if setting.startswith("training.images=")), None)
+    require(given is None, "train", ["--budget", given], "--budget or training.images, not both")
+    return parse_time(budget, "--budget")
+
+
+def _paced(
+    console: Console, config: RunConfig, folder: RunFolder, dataset: Dataset, device: torch.device,
+    budget: float | None,
+) -> RunConfig:
+    """The settings with the length that a budget means, and a line on how long they will take.
+
+    A run that is there keeps its length. One of so few steps that a measurement would take as long is not measured.
+    """
+    how, known, seen = config.training, saved_config(folder), folder.images_seen
+    if budget is not None and known is not None:
+        how, budget = replace(how, images=known.training.images, warmup=known.training.warmup), None
+    if budget is None and how.images - seen < FEW * how.batch:
+        console.print(f"{how.images:,} images")
+        return replace(config, training=how)
+    pace = measure(config, dataset, device)
+    if budget is not None:
+        images = pace.images(budget, how.batch)
+        how = replace(how, images=images, warmup=min(how.warmup, images // 10))
+    seconds = pace.seconds(how.images - seen)
+    rate = f"{pace.images_per_second:.{0 if pace.images_per_second >= 10 else 1}f} images/s"
+    left = f"{how.images:,} images" if not seen else f"{how.images - seen:,} of {how.images:,} images left"
+    shorter = "; for a shorter run: --budget 10m" if known is None and budget is None and seconds > LONG else ""
+    console.print(f"{left}: about {duration(seconds)} on this machine ({rate}){shorter}")
+    return replace(config, training=how)
+
+
+def _introduce(console: Console, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    """A few lines on what is about to be trained, and what may be wrong with its data, schedule and precision."""
     height, width = config.data.resolution
-    parameters = sum(p.numel() for p in state.network.parameters())
-    classes = dataset.source.classes
-    kept = {"memory": "kept in memory", "disk": "kept on disk", "none": "decoded each time"}[dataset.cached]
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build.network(config, dataset.class_count).parameters())
+    classes, wanted = dataset.source.classes, config.training.precision
+    kept = {
+        "memory": "kept in memory", "disk": f"kept on disk, in {dataset.home}; data.cache=none keeps nothing",
+        "none": "decoded each time",
+    }[dataset.cached]
     console.print(
         f"{config.name}: {len(dataset):,} images at {height}x{width} ({dataset.bytes / 1e6:,.1f} MB, {kept}), "
-        f"{len(classes or ())} classes; {parameters / 1e6:.1f} M parameters; {config.training.images:,} images in "
-        f"batches of {config.training.batch} on {state.device}",
+        f"{len(classes or ())} classes; {parameters / 1e6:.1f} M parameters; batches of {config.training.batch} on "
+        f"{device} in {resolved(device, wanted)}",
     )
+    if wanted is Precision.BF16 and not bf16_is_native(device):
+        console.print(f"precision: bf16 is emulated on {device}, many times slower; training.precision=auto is not",
+                      style="yellow")
     found = diagnose(build.schedule(config), config.data.resolution, config.schedule.reference or (64, 64))
     for told in (*(f"schedule: {problem}" for problem in found.problems), *(f"data: {n}" for n in notes(dataset))):
         console.print(told, style="yellow")
-
-
-@contextmanager
-def _progress(console: Console, state: TrainState, config: RunConfig) -> Iterator[Callable[[Report], None]]:
-    """A progress bar over images: share, loss, images/s, time left; without a terminal, a line at each interval."""
-    columns = (
-        BarColumn(), TaskProgressColumn(), TextColumn("{task.completed:,.0f} images"), TextColumn("{task.description}"),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )
-    total, every = config.training.images, config.log.every
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, completed=state.images_seen, rate="")
-
-        def advance(report: Report) -> None:
-            progress.update(task, completed=report.images_seen, description=f"loss {report.loss:.4f}")
-            speed = progress.tasks[0].speed
-            rate = "" if speed is None else f"{speed:.0f} images/s"
-            progress.update(task, rate=rate)
-            if not console.is_terminal and crosses(report.images_seen - report.batch, report.images_seen, every):
-                console.print(f"{report.images_seen:,} of {total:,} images, loss {report.loss:.4f}, {rate}")
-
-        yield advance

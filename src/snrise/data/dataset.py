@@ -32,7 +32,7 @@ from snrise.data.store import Cache, InMemory, Nowhere, OnDisk, Store, cache_hom
 from snrise.data.streaming import Read, Reader, ahead, from_processes
 
 #: Of the free space on disk, pixels take at most this share.
-DISK_SHARE = 0.5
+DISK_SHARE = 0.1
 
 
 class Unreadable(StrEnum):
@@ -71,6 +71,7 @@ class Dataset:
             holds the reason by index.
         cache: where decoded pixels are kept.
         cache_bytes: memory for pixels, in bytes; what needs more is not kept in memory by `Cache.AUTO`.
+        disk_bytes: the same on the disk, of whose free space `Cache.AUTO` takes a tenth at most.
         cache_folder: where files of pixels are; None is `cache_home()`.
         threads: decoders at a time in this process.
         workers: processes that decode where nothing is kept; None is one a core, up to 8; 0 uses threads.
@@ -89,6 +90,7 @@ class Dataset:
     unreadable: Unreadable = Unreadable.STOP
     cache: Cache = Cache.AUTO
     cache_bytes: int = 2 * 1024**3
+    disk_bytes: int = 16 * 1024**3
     cache_folder: Path | None = None
     threads: int = 4
     workers: int | None = None
@@ -96,7 +98,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         require(len(self.source) >= 1, "Dataset.source", len(self.source), "at least 1 image")
-        require(self.cache_bytes >= 0, "Dataset.cache_bytes", self.cache_bytes, "at least 0 bytes")
+        for name in ("cache_bytes", "disk_bytes"):
+            require(getattr(self, name) >= 0, f"Dataset.{name}", getattr(self, name), "at least 0 bytes")
         require(self.threads >= 1, "Dataset.threads", self.threads, "at least 1")
         require(self.workers is None or self.workers >= 0, "Dataset.workers", self.workers, "at least 0, or None")
 
@@ -119,11 +122,12 @@ class Dataset:
             return self.cache
         if self.bytes <= self.cache_bytes:
             return Cache.MEMORY
-        free = shutil.disk_usage(_existing(self._home)).free
-        return Cache.DISK if self.bytes <= DISK_SHARE * free else Cache.NONE
+        free = shutil.disk_usage(_existing(self.home)).free
+        return Cache.DISK if self.bytes <= min(self.disk_bytes, DISK_SHARE * free) else Cache.NONE
 
     @property
-    def _home(self) -> Path:
+    def home(self) -> Path:
+        """The folder that files of pixels are in, where they are kept on disk."""
         return self.cache_folder or cache_home()
 
     @cached_property
@@ -140,7 +144,7 @@ class Dataset:
             case Cache.DISK:
                 fingerprint = f"{self.fingerprint} pillow {pillow_version}"
                 identity = f"{self.source!r} {self.preprocess!r}"
-                return OnDisk(self._home, identity, fingerprint, len(self), self.preprocess.size)
+                return OnDisk(self.home, identity, fingerprint, len(self), self.preprocess.size)
             case _:
                 return Nowhere()
 

@@ -9,6 +9,7 @@ from snrise import build
 from snrise.data import Dataset, to_float
 from snrise.denoisers import from_network
 from snrise.metrics import LossByLogsnr, VariationalBound, joined, loss_by_logsnr, variational_bound
+from snrise.networks.base import evaluating
 from snrise.process import Target
 from snrise.samplers import generators
 from snrise.training import autocast
@@ -67,10 +68,10 @@ def fit(
         pixels = dataset.images(indices).to(device)
         labels = dataset.labels[indices].to(device) if known and dataset.labels is not None else None
         denoise = from_network(trained.network, target, labels)
-        with autocast(device, config.training.precision):
+        with evaluating(trained.network), autocast(device, config.training.precision):
             own = generators(seed, first, len(indices))
-            losses.append(loss_by_logsnr(denoise, to_float(pixels), LEVELS, own, process=config.process))
-            bounds.append(variational_bound(denoise, pixels, edges, own, process=config.process))
+            losses.append(loss_by_logsnr(denoise, to_float(pixels), LEVELS, own))
+            bounds.append(variational_bound(denoise, pixels, edges, own))
         if watch is not None:
             watch(first + len(indices))
     return Fit(joined(losses), joined(bounds))

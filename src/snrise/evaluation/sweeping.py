@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -69,35 +69,42 @@ class counted:
 
 def sweep(
     trained: build.Trained, chosen: Sequence[Way], reference: Reference, *, number: int, seeds: int, file: Path,
-    batch: int = 64,
+    batch: int = 64, watch: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
 
-    Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells.
+    Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells. `watch`
+    takes the pictures made of all.
     """
     lines = _whole(file)
     done = {_key(line): line for line in lines}
-    for way, seed in product(chosen, range(seeds)):
+    for before, (way, seed) in enumerate(product(chosen, range(seeds))):
         asked = {
             "settings": list(way.settings), "seed": seed, "number": number, "features": reference.extractor.name,
             "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
         }
         line = done.get(_key(asked))
         if line is None:
-            line = asked | _measure(trained, way, reference, number, seed, batch)
+            line = asked | _measure(trained, way, reference, number, seed, batch, _from(before * number, watch))
             lines.append(line)
             write_atomically(file, "".join(json.dumps(one) + "\n" for one in lines).encode())
         yield line
 
 
 def _measure(
-    trained: build.Trained, way: Way, reference: Reference, number: int, seed: int, batch: int
+    trained: build.Trained, way: Way, reference: Reference, number: int, seed: int, batch: int,
+    watch: Callable[[float], None] | None,
 ) -> dict[str, Any]:
     spent: list[float] = []
     with counted(trained.network) as calls:
-        parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch)
+        parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch, watch=watch)
         found = judge(_timed(parts, spent), reference)
     return {"evaluations": calls.count / number, "seconds": sum(spent)} | found.as_json()
+
+
+def _from(before: int, watch: Callable[[float], None] | None) -> Callable[[float], None] | None:
+    """What takes the pictures made of one way, where so many were made before."""
+    return None if watch is None else lambda made: watch(before + made)
 
 
 def _timed(parts: Iterator[Tensor], spent: list[float]) -> Iterator[Tensor]:

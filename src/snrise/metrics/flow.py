@@ -11,7 +11,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images
+from snrise._typing import Images
+from snrise.denoisers import Denoiser
 from snrise.metrics.estimates import (
     ByImage,
     Estimate,
@@ -22,7 +23,7 @@ from snrise.metrics.estimates import (
     estimate,
     joined,
 )
-from snrise.process import VP, Process
+from snrise.process import VP
 
 __all__ = [
     "Basis", "FlowLikelihood", "Probes", "Rademacher", "flow_likelihood", "flow_log_density", "heun_step", "rk4_step",
@@ -91,7 +92,6 @@ def flow_log_density(
     logsnrs: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    process: Process = VP,
     probes: Probes = Rademacher(),
     step: Step = rk4_step,
 ) -> Float64[Tensor, " b"]:
@@ -117,7 +117,7 @@ def flow_log_density(
     check_float("flow_log_density", images)
     check_logsnrs("flow_log_density", logsnrs, least=2)
     check_generators("flow_log_density", generators, len(images))
-    drift = _flow(denoise, probes(images, generators), process)
+    drift = _flow(denoise, probes(images, generators))
     levels = logsnrs.double().to(images.device).flip(0)
     alpha, _ = VP.alpha_sigma(levels[0])
     z, change = alpha * images, torch.zeros(len(images), dtype=torch.float64, device=images.device)
@@ -129,11 +129,11 @@ def flow_log_density(
     return (at_noise + change + size * alpha.log()).cpu()
 
 
-def _flow(denoise: Denoiser, probes: Tensor, process: Process) -> Drift:
+def _flow(denoise: Denoiser, probes: Tensor) -> Drift:
     """dz/dλ of VP's z, and its divergence as the probes see it."""
 
     def drift(z: Tensor, logsnr: Tensor) -> tuple[Tensor, Tensor]:
-        (alpha, _), (own_alpha, _) = VP.alpha_sigma(logsnr), process.alpha_sigma(logsnr)
+        (alpha, _), (own_alpha, _) = VP.alpha_sigma(logsnr), denoise.process.alpha_sigma(logsnr)
         told = logsnr.to(torch.promote_types(z.dtype, torch.float32)).expand(len(z))
         with torch.enable_grad():
             at = z.detach().requires_grad_()
@@ -169,7 +169,6 @@ def flow_likelihood(
     logsnrs: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    process: Process = VP,
     probes: Probes = Rademacher(),
     step: Step = rk4_step,
     batch: int = 64,
@@ -199,7 +198,7 @@ def flow_likelihood(
         pixels, own = images[first : first + batch], generators[first : first + batch]
         inside = torch.stack([torch.rand(pixels.shape[1:], generator=g, device=g.device) for g in own])
         x = (pixels + inside.to(pixels.device) - 0.5) / 127.5 - 1
-        nats = -flow_log_density(denoise, x, logsnrs, own, process=process, probes=probes, step=step)
+        nats = -flow_log_density(denoise, x, logsnrs, own, probes=probes, step=step)
         # A level of 255 is 1/127.5 wide.
         bits = (nats / x[0].numel() + math.log(127.5)) / math.log(2)
         parts.append(FlowLikelihood(logsnrs=logsnrs.double().cpu(), bits=bits))

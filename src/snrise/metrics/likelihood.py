@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, Scalars
+from snrise._typing import Images, Scalars
+from snrise.denoisers import Denoiser
 from snrise.metrics.estimates import (
     ByImage,
     Estimate,
@@ -26,7 +27,6 @@ from snrise.metrics.estimates import (
     white_noise,
 )
 from snrise.metrics.validation import eps_loss
-from snrise.process import VP, Process
 
 __all__ = [
     "ContinuousTime", "DiscreteTime", "Time", "VariationalBound", "diffusion_loss", "prior_loss", "reconstruction_loss",
@@ -179,7 +179,6 @@ def diffusion_loss(
     logsnrs: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    process: Process = VP,
     time: Time = ContinuousTime(),
 ) -> Float64[Tensor, "n bins"]:
     """The diffusion loss in nats per dimension of images [n c h w] in [−1, 1], by bin of λ between `logsnrs`.
@@ -193,7 +192,7 @@ def diffusion_loss(
     check_generators("diffusion_loss", generators, len(images))
     levels, weights = time(logsnrs.double().cpu(), generators)
     losses = torch.stack([
-        eps_loss(denoise, images, white_noise(images, generators), level, process)
+        eps_loss(denoise, images, white_noise(images, generators), level)
         for level in levels.flatten(1).unbind(dim=1)
     ], dim=1)
     return 0.5 * weights * losses.reshape(levels.shape).mean(dim=2)
@@ -205,7 +204,6 @@ def variational_bound(
     logsnrs: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    process: Process = VP,
     time: Time = ContinuousTime(draws=4),
     batch: int = 64,
 ) -> VariationalBound:
@@ -235,14 +233,14 @@ def variational_bound(
     require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
     edges = logsnrs.double().cpu()
     cuts = [slice(first, first + batch) for first in range(0, len(images), batch)]
-    return joined([_bound_of_batch(denoise, images[cut], edges, generators[cut], process, time) for cut in cuts])
+    return joined([_bound_of_batch(denoise, images[cut], edges, generators[cut], time) for cut in cuts])
 
 
 def _bound_of_batch(
-    denoise: Denoiser, pixels: Tensor, edges: Tensor, own: Sequence[torch.Generator], process: Process, time: Time
+    denoise: Denoiser, pixels: Tensor, edges: Tensor, own: Sequence[torch.Generator], time: Time
 ) -> VariationalBound:
     x = pixels.float() / 127.5 - 1
-    diffusions = diffusion_loss(denoise, x, edges, own, process=process, time=time)
+    diffusions = diffusion_loss(denoise, x, edges, own, time=time)
     reconstructions = reconstruction_loss(pixels, white_noise(x, own), edges[-1]).mean(dim=(1, 2, 3)).cpu()
     bit = math.log(2)
     return VariationalBound(

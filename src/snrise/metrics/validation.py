@@ -9,7 +9,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, LogSnr
+from snrise._typing import Images, LogSnr
+from snrise.denoisers import Denoiser
 from snrise.metrics.estimates import (
     ByImage,
     check_generators,
@@ -19,7 +20,7 @@ from snrise.metrics.estimates import (
     mean_and_error,
     white_noise,
 )
-from snrise.process import VP, Process, diffuse
+from snrise.process import diffuse
 
 __all__ = ["LossByLogsnr", "eps_loss", "loss_by_logsnr"]
 
@@ -47,14 +48,14 @@ class LossByLogsnr(ByImage):
         return "\n".join(head + [f"{logsnr:8.2f}  {mean:8.5f}  {error:8.5f}" for logsnr, mean, error in rows])
 
 
-def eps_loss(denoise: Denoiser, x: Images, eps: Images, logsnr: LogSnr, process: Process = VP) -> Float64[Tensor, " b"]:
+def eps_loss(denoise: Denoiser, x: Images, eps: Images, logsnr: LogSnr) -> Float64[Tensor, " b"]:
     """‖ε̂ − ε‖² = SNR·‖x̂ − x‖², the mean over each image's pixels; Su 2024, §8.4.
 
     No ε̂ is computed, so nothing is divided by a small σ. What is left is the rounding of z and x̂: in float32 6e-8·√SNR
     of the root of the loss, 1e-4 at λ = 15. The denoiser is told λ in float32 at least.
     """
     logsnr = logsnr.to(x.device, torch.promote_types(x.dtype, torch.float32))
-    z = diffuse(x, eps, logsnr, process).to(x.dtype)
+    z = diffuse(x, eps, logsnr, denoise.process).to(x.dtype)
     error = (denoise(z, logsnr).double() - x.double()).square().mean(dim=(1, 2, 3))
     return (logsnr.double().exp() * error).cpu()
 
@@ -65,7 +66,6 @@ def loss_by_logsnr(
     logsnrs: Tensor,
     generators: Sequence[torch.Generator],
     *,
-    process: Process = VP,
     batch: int = 64,
 ) -> LossByLogsnr:
     """The ε-loss of images [n c h w] in [−1, 1] at each of `logsnrs` [levels], which increase and are finite.
@@ -93,13 +93,13 @@ def loss_by_logsnr(
     require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
     levels = logsnrs.double().cpu()
     cuts = [slice(first, first + batch) for first in range(0, len(images), batch)]
-    return joined([_loss_of_batch(denoise, images[cut], levels, generators[cut], process) for cut in cuts])
+    return joined([_loss_of_batch(denoise, images[cut], levels, generators[cut]) for cut in cuts])
 
 
 @torch.no_grad()
 def _loss_of_batch(
-    denoise: Denoiser, x: Images, levels: Tensor, generators: Sequence[torch.Generator], process: Process
+    denoise: Denoiser, x: Images, levels: Tensor, generators: Sequence[torch.Generator]
 ) -> LossByLogsnr:
     eps = white_noise(x, generators)
-    losses = [eps_loss(denoise, x, eps, level.expand(len(x)), process) for level in levels]
+    losses = [eps_loss(denoise, x, eps, level.expand(len(x))) for level in levels]
     return LossByLogsnr(logsnrs=levels, losses=torch.stack(losses, dim=1))

@@ -36,6 +36,8 @@ class _Adapter(nn.Module):
     """What both adapters share: the model, λ as its timestep, and the first c channels of its output."""
 
     kind: ClassVar[str]
+    #: Where in the model the image, the timestep and the class enter, and where the image leaves.
+    ends: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: nn.Module, classes: int | None, time: Time) -> None:
         super().__init__()
@@ -52,6 +54,11 @@ class _Adapter(nn.Module):
         out = self.channels if config.out_channels is None else config.out_channels
         require(out in (self.channels, 2 * self.channels), f"{name}.model.out_channels", out,
                 f"in_channels={self.channels}, or twice that with a learned variance")
+
+    @property
+    def edges(self) -> frozenset[str]:
+        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        return frozenset(name for name, _ in self.named_parameters() if any(f".{end}." in name for end in self.ends))
 
     def _predict(self, z: Images, logsnr: LogSnr, labels: Tensor | None) -> Images:
         prediction: Tensor = self.model(z, self.time(logsnr), class_labels=labels).sample
@@ -81,6 +88,7 @@ class DiffusersUNet(_Adapter):
     """
 
     kind = "UNet2DModel"
+    ends = ("conv_in", "conv_out", "time_embedding", "class_embedding", "time_emb_proj")
 
     def __init__(self, model: nn.Module, classes: int | None = None, time: Time = cosine_time) -> None:
         super().__init__(model, classes, time)
@@ -125,6 +133,7 @@ class DiffusersDiT(_Adapter):
     """
 
     kind = "DiTTransformer2DModel"
+    ends = ("pos_embed", "norm1", "proj_out_1", "proj_out_2")
 
     def __init__(self, model: nn.Module, classes: int | None = None, time: Time = cosine_time) -> None:
         super().__init__(model, classes, time)

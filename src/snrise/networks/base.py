@@ -1,6 +1,8 @@
 """What a network's config is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -54,7 +56,43 @@ class NetworkConfig(ABC):
 
     @abstractmethod
     def build(self, classes: int | None) -> nn.Module:
-        """The network: `network(z, logsnr, labels)`, with the attribute `classes`."""
+        """The network: `network(z, logsnr, labels)`, with the attributes `classes` and `edges`.
+
+        `edges` are the names of the parameters where the image, λ and the class enter, where λ and the class scale and
+        shift, and where the image leaves: an optimizer for matrices within a network leaves them to another.
+        """
+
+
+def names_within(network: nn.Module, *parts: nn.Module | nn.Parameter | None) -> frozenset[str]:
+    """The names of all parameters of a network that are, or lie within, some of its parts; None is no part.
+
+    >>> sorted(names_within(network := nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2, bias=False)), network[1]))
+    ['1.weight']
+    """
+    chosen = {id(p) for part in parts if part is not None
+              for p in (part.parameters() if isinstance(part, nn.Module) else [part])}
+    return frozenset(name for name, p in network.named_parameters() if id(p) in chosen)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """As a context: networks without dropout; afterwards each of their modules is in the mode that it was in.
+
+    >>> network = nn.Dropout(0.5)
+    >>> with evaluating(network):
+    ...     print(network.training)
+    False
+    >>> network.training
+    True
+    """
+    training = [module for network in networks for module in network.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def check_size(z: Tensor, divisor: int, channels: int) -> None:

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
-from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size
+from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, names_within
 from snrise.networks.embeddings import Conditioning
+from snrise.networks.layers import Film
 from snrise.networks.levels import Kind, Level
 from snrise.networks.stems import Stem, check_factor, stem
 
@@ -88,6 +89,11 @@ class LeveledNetwork(nn.Module):
         h = self.stem.down(z)
         out: Tensor = self.stem.up(F.silu(self.norm(self.trunk(h, emb, context))))
         return out
+
+    @property
+    def edges(self) -> frozenset[str]:
+        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        return names_within(self, self.conditioning, self.stem, *(m for m in self.modules() if isinstance(m, Film)))
 
     @abstractmethod
     def trunk(self, h: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:

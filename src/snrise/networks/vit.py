@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
 from snrise.networks.attention import Attention, CrossAttention
-from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size
+from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, names_within
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.layers import RmsNorm, TokenLinear, from_tokens, on_tokens, to_tokens, zero
 from snrise.networks.recomputing import recomputed
@@ -115,6 +115,13 @@ class ViT(nn.Module):
         self.modulation = zero(nn.Linear(width, 2 * width))
         self.norm = RmsNorm(width, 1e-6)
         self.leave = zero(TokenLinear(width, numbers))
+
+    @property
+    def edges(self) -> frozenset[str]:
+        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        modulations = (block.modulation for block in self.blocks if isinstance(block, Block))
+        ends = (self.conditioning, self.enter, self.positions, self.modulation, self.leave)
+        return names_within(self, *ends, *modulations)
 
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None

@@ -45,9 +45,7 @@ def probe(config: RunConfig, classes: int | None, device: torch.device, seconds:
 
 def _steps(state: TrainState, config: RunConfig, classes: int | None, batch: int, seconds: float) -> tuple[int, float]:
     """Train a step, and more until the time is over; how many images that were, and how long it took."""
-    # So many images that the run does not end, and a learning rate that does no harm.
-    how = replace(config.training, batch=batch, accumulate=1, images=10**15, warmup=10**12)
-    config = replace(config, training=how)
+    config = replace(config, training=replace(config.training, batch=batch, accumulate=1))
     steps = train(state, _noise(config, classes, state.position), build.recipe(config))
     started, images = time.perf_counter(), 0
     while not images or time.perf_counter() - started < seconds:

@@ -53,7 +53,10 @@ def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsa
     (32, 12, True)
     """
     check_sides(config.data.resolution, config.network.divisor, "config.data.resolution")
-    recipe = replace(build.recipe(config), precision=device.precision(config.training.precision))
+    # The device's precision, not this machine's: also of the optimizer's products.
+    there = replace(config.training, precision=device.precision(config.training.precision))
+    config = replace(config, training=there)
+    recipe = build.recipe(config)
     weightless = build_network(config.network, classes, device="meta")
     with imagined(gpu=device.gpu) as ledger:
         network = copied(weightless, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))

@@ -9,10 +9,14 @@
     tensorboard/
 """
 
-from snrise.runs.folder import MAY_CHANGE, RunFolder, settle
+from snrise.runs.folder import MAY_CHANGE, RunFolder, saved_config, settle
 from snrise.runs.notes import notes
+from snrise.runs.pace import Pace, measure
 from snrise.runs.provenance import made_with
 from snrise.runs.run import Run
 from snrise.runs.summary import Summary, summarize
 
-__all__ = ["MAY_CHANGE", "Run", "RunFolder", "Summary", "made_with", "notes", "settle", "summarize"]
+__all__ = [
+    "MAY_CHANGE", "Pace", "Run", "RunFolder", "Summary", "made_with", "measure", "notes", "saved_config", "settle",
+    "summarize",
+]

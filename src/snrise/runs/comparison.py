@@ -1,10 +1,8 @@
 """Several configs trained with the same budget and seeds, and judged alike: one table, whatever interrupts it."""
 
 import json
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple, final
@@ -13,19 +11,15 @@ from snrise import build
 from snrise._errors import SnriseError, require
 from snrise.config import RunConfig
 from snrise.construct import plain
-from snrise.data import Dataset
 from snrise.documents import differences
 from snrise.evaluation import Judgement, Reference, judge
 from snrise.metrics import Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
-from snrise.training import Report, checkpoints, train
+from snrise.training import checkpoints
 from snrise.training.files import write_atomically
 
-__all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "speed", "table", "trial"]
-
-#: Steps before speed is measured, and steps that it is measured over.
-WARM, TIMED = 5, 20
+__all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "table"]
 
 
 class Point(NamedTuple):
@@ -96,8 +90,10 @@ class Comparison:
                 run.save()
             run.draw()
 
-    def judge(self, arm: str, seed: int, device: Any = None) -> Iterator[Point]:
-        """Judge each kept checkpoint of a run, unless that was done."""
+    def judge(
+        self, arm: str, seed: int, device: Any = None, watch: Callable[[float], None] | None = None
+    ) -> Iterator[Point]:
+        """Judge each kept checkpoint of a run, unless that was done; `watch` takes the pictures made of each."""
         folder = self.run_folder(arm, seed)
         file = folder / "points.json"
         known = json.loads(file.read_text()) if file.exists() else {}
@@ -106,7 +102,7 @@ class Comparison:
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
             if key not in known:
-                known[key] = self._judge(checkpoint, reference, device).as_json()
+                known[key] = self._judge(checkpoint, reference, device, watch).as_json()
                 write_atomically(file, json.dumps(known, indent=1).encode())
             yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
 
@@ -120,25 +116,10 @@ class Comparison:
         """Images from one moment to the next."""
         return -(-self.arms[arm].training.images // self.points)
 
-    def _judge(self, checkpoint: Path, reference: Reference, device: Any) -> Judgement:
-        return judge(build.open_run(checkpoint, device=device).samples(self.number), reference)
-
-
-def trial(config: RunConfig, dataset: Dataset, device: Any = None) -> Iterator[Report]:
-    """Steps from a run's beginning, without an end, on a state that is thrown away."""
-    config = replace(config, training=replace(config.training, images=2**62))
-    state = build.state(config, dataset.class_count, device)
-    return train(state, dataset.batches(config.training.batch, seed=config.seed), build.recipe(config))
-
-
-def speed(config: RunConfig, device: Any = None) -> float:
-    """Images a second of a run's first steps."""
-    steps = trial(config, build.dataset(config), device)
-    for _ in islice(steps, WARM):
-        pass
-    started = time.perf_counter()
-    images = sum(report.batch for report in islice(steps, TIMED))
-    return images / (time.perf_counter() - started)
+    def _judge(
+        self, checkpoint: Path, reference: Reference, device: Any, watch: Callable[[float], None] | None
+    ) -> Judgement:
+        return judge(build.open_run(checkpoint, device=device).samples(self.number, watch=watch), reference)
 
 
 def table(points: Sequence[Point], metric: str) -> list[Row]:

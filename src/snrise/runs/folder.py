@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from snrise import documents
 from snrise._errors import SnriseError
-from snrise.config import RunConfig
+from snrise.config import RunConfig, parse
 from snrise.construct import plain
 from snrise.training import checkpoints, newest_whole, read_header
 
-__all__ = ["MAY_CHANGE", "RunFolder", "settle"]
+__all__ = ["MAY_CHANGE", "RunFolder", "saved_config", "settle"]
 
 #: Settings, or groups of them, that may differ between a run and the config it goes on with.
 MAY_CHANGE = (
@@ -39,6 +38,12 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def images_seen(self) -> int:
+        """How far the newest whole checkpoint is; 0 without one."""
+        newest, _ = newest_whole(checkpoints(self.checkpoints), read_header)
+        return 0 if newest is None else newest.images_seen
+
+    @property
     def log(self) -> Path:
         """Means over intervals, a JSON object a line."""
         return self.path / "log.jsonl"
@@ -63,14 +68,15 @@ def settle(folder: RunFolder, config: RunConfig) -> list[str]:
     """Whether a config may go on in a folder: the settings that change, in words.
 
     The run's settings are those in its newest readable checkpoint, which made the weights, or else in its config.yaml.
+    Settings that an earlier version did not know are what they are by default.
 
     Raises:
         SnriseError: if a setting differs that may not change; it names every one that differs.
     """
-    old = _settings(folder)
+    old = saved_config(folder)
     if old is None:
         return []
-    differing = [d for d in documents.differences(old, plain(config)) if not d[0].startswith("made_with")]
+    differing = [d for d in documents.differences(plain(old), plain(config)) if not d[0].startswith("made_with")]
     told = {key: f"{key} was {before!r}, now {now!r}" for key, before, now in differing}
     free = [text for key, text in told.items() if _may_change(key)]
     fixed = [text for key, text in told.items() if not _may_change(key)]
@@ -89,8 +95,16 @@ def _may_change(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
-def _settings(folder: RunFolder) -> dict[str, Any] | None:
+def saved_config(folder: RunFolder) -> RunConfig | None:
+    """The settings of the run in a folder; None if there is none."""
     newest, _ = newest_whole(checkpoints(folder.checkpoints), read_header)
     if newest is not None:
-        return documents.document_of(newest.config, str(newest.path))
-    return documents.read_document(str(folder.config)) if folder.config.exists() else None
+        where, document = newest.path, documents.document_of(newest.config, str(newest.path))
+    elif folder.config.exists():
+        where, document = folder.config, documents.read_document(str(folder.config))
+    else:
+        return None
+    try:
+        return parse(document)
+    except SnriseError as error:
+        raise SnriseError(f"{where}: settings that this version of snrise cannot read: {error}") from None

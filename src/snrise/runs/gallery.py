@@ -8,7 +8,7 @@
 import io
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,13 +70,18 @@ class Gallery:
         require(frequencies is not None, "checkpoint.frequencies", frequencies, "the share of each class")
         return draw_labels(frequencies or (), numbers.stop, self.seed)[numbers.start :]
 
-    def draw(self, numbers: range, batch: int = 64) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+    def draw(
+        self, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
+    ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
         """Yield the pictures of some numbers in batches, as `generate` does."""
-        return self._draw(numbers, self.labels(numbers), batch)
+        return self._draw(numbers, self.labels(numbers), batch, watch)
 
-    def _draw(self, numbers: range, labels: Labels | None, batch: int) -> Iterator[Tensor]:
+    def _draw(
+        self, numbers: range, labels: Labels | None, batch: int, watch: Callable[[float], None] | None
+    ) -> Iterator[Tensor]:
         return generate(
-            self.trained.network, self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start
+            self.trained.network, self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start,
+            watch=watch,
         )
 
     def states(self, numbers: range) -> Iterator[State]:
@@ -100,11 +105,14 @@ class Gallery:
         made = {"snrise": version("snrise"), "torch": str(torch.__version__), "device": device}
         return self.settings() | {"made_with": made}
 
-    def fill(self, folder: Path, numbers: range, batch: int = 64) -> Iterator[int]:
+    def fill(
+        self, folder: Path, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
+    ) -> Iterator[int]:
         """Write `folder/000000.png` … of the numbers that it lacks; yield how many are there, first as it was found.
 
         A batch that lacks a picture is computed whole, so that a picture is the same to the last bit after whatever
-        interruption it is made.
+        interruption it is made. `watch` takes the same number more often, pictures under way as the share of their
+        steps.
 
         Raises:
             SnriseError: if the folder holds pictures that were made otherwise, or another process fills it.
@@ -119,7 +127,7 @@ class Gallery:
                 if done.issuperset(part):
                     continue
                 own = None if labels is None else labels[begin : begin + batch]
-                (images,) = self._draw(part, own, batch)
+                (images,) = self._draw(part, own, batch, _from(len(done), len(set(part) - done) / len(part), watch))
                 self._write(folder, {i: k for k, i in enumerate(part) if i not in done}, images, own)
                 done.update(part)
                 yield len(done)
@@ -150,6 +158,11 @@ class Gallery:
         if stray:
             raise SnriseError(f"{folder}: holds {stray}, and no {SETTINGS} says how it was made; choose another --out")
         write_atomically(path, (json.dumps(mine, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _from(done: int, share: float, watch: Callable[[float], None] | None) -> Callable[[float], None] | None:
+    """What takes the pictures made of a batch of which a share is new, where `done` are there."""
+    return None if watch is None else lambda made: watch(done + share * made)
 
 
 def _identity(trained: Trained) -> dict[str, Any]:

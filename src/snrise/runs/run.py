@@ -94,7 +94,7 @@ class Run:
             self.save()
         self._remember(self.state.images_seen)
         try:
-            for report in train(self.state, batches, self.recipe):
+            for report in train(self.state, batches, self.recipe, images=config.training.images):
                 self._see(report)
                 yield report
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
@@ -262,7 +262,6 @@ class Run:
         labels = None if frequencies is None else draw_labels(frequencies.tolist(), count, self.config.seed)
         with self.state.ema.applied_to(self.state.network) as network:
             images = torch.cat(list(generate(network, self.how, labels, count, seed=self.config.seed)))
-        self.state.network.train()
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)

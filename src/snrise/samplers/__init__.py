@@ -5,7 +5,7 @@
 >>> from snrise.schedules import Cosine
 >>> denoise = gaussian(torch.tensor(0.5), torch.tensor(0.0))
 >>> grid = uniform_time(Cosine(), steps=10)
->>> z = start((1, 3, 8, 8), grid[0], generators(seed=0, first=0, count=1))
+>>> z = start(denoise, (1, 3, 8, 8), grid[0], generators(seed=0, first=0, count=1))
 >>> round(last(Ddim()(denoise, z, grid)).mean().item(), 3)
 0.5
 """
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from snrise._errors import invalid
-from snrise._typing import Denoiser, Images, Scalars
-from snrise.process import VP, Process
+from snrise._typing import Images, Scalars
+from snrise.denoisers import Denoiser
 from snrise.samplers.ancestral import Ancestral, Ddim
 from snrise.samplers.grids import GRIDS, Grid, Karras, Trailing, uniform_logsnr, uniform_time
 from snrise.samplers.heun import Heun
@@ -53,9 +53,9 @@ def last(states: Iterator[Images]) -> Images:
     return end[0]
 
 
-def start(shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generators, process: Process = VP) -> Images:
-    """σ(λ)·noise [b c h w] in float32: where sampling begins, λ being the grid's first."""
-    _, sigma = process.alpha_sigma(logsnr.double())
+def start(denoise: Denoiser, shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generators) -> Images:
+    """σ(λ)·noise [b c h w] in float32: where sampling begins, of the denoiser's process, λ being the grid's first."""
+    _, sigma = denoise.process.alpha_sigma(logsnr.double())
     return sigma.float() * normal_like(torch.empty(shape), generator)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import final
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, Scalars
-from snrise.process import VP, Process
+from snrise._typing import Images, Scalars
+from snrise.denoisers import Denoiser
 from snrise.samplers.noise import Generators
 from snrise.samplers.steps import ancestral_step, check_grid, walk
 
@@ -23,7 +23,6 @@ class Ancestral:
 
     eta: float = 1.0
     gamma: float = 0.0
-    process: Process = VP
 
     def __post_init__(self) -> None:
         require(0 <= self.eta <= 1, "Ancestral.eta", self.eta, "a number in [0, 1]")
@@ -44,7 +43,7 @@ class Ancestral:
         yield z
         for t, s in walk(logsnrs, z):
             x = denoise(z, t)
-            z = ancestral_step(z, x, t, s, generator, eta=self.eta, gamma=self.gamma, process=self.process)
+            z = ancestral_step(z, x, t, s, generator, eta=self.eta, gamma=self.gamma, process=denoise.process)
             yield z
 
 
@@ -56,7 +55,6 @@ class Ddim:
     It is Euler's method for EDM's equation (see `Heun`), and DPM-Solver++ of order 1.
     """
 
-    process: Process = VP
 
     def evaluations(self, steps: int) -> int:
         """One a step."""
@@ -66,4 +64,4 @@ class Ddim:
         self, denoise: Denoiser, z: Images, logsnrs: Scalars, generator: Generators = None
     ) -> Iterator[Images]:
         """As `Ancestral`; the generator is not used."""
-        return Ancestral(eta=0.0, process=self.process)(denoise, z, logsnrs, generator)
+        return Ancestral(eta=0.0)(denoise, z, logsnrs, generator)

@@ -8,8 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from snrise._typing import Denoiser, Images, Scalars
-from snrise.process import VP, Process, per_image, posterior_mean
+from snrise._typing import Images, Scalars
+from snrise.denoisers import Denoiser
+from snrise.process import per_image, posterior_mean
 from snrise.samplers.noise import Generators
 from snrise.samplers.steps import check_grid, walk
 
@@ -33,7 +34,6 @@ class Heun:
     also from s = ∞ (λ = −∞). Both are of second order.
     """
 
-    process: Process = VP
 
     def evaluations(self, steps: int) -> int:
         """Two a step, but one in the last."""
@@ -47,9 +47,9 @@ class Heun:
         yield z
         for n, (t, s) in enumerate(walk(logsnrs, z), start=2):
             x = denoise(z, t)
-            step = posterior_mean(z, x, t, s, eta=0.0, process=self.process)
+            step = posterior_mean(z, x, t, s, eta=0.0, process=denoise.process)
             if n < len(logsnrs):
-                alpha, _ = self.process.alpha_sigma(s)
+                alpha, _ = denoise.process.alpha_sigma(s)
                 step = step + per_image(alpha * _correction(t, s), z) * (denoise(step.to(z.dtype), s) - x)
             z = step.to(z.dtype)
             yield z

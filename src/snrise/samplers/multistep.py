@@ -7,8 +7,8 @@ from typing import final
 import torch
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, Scalars
-from snrise.process import VP, Process
+from snrise._typing import Images, Scalars
+from snrise.denoisers import Denoiser
 from snrise.samplers.noise import Generators
 from snrise.samplers.steps import ancestral_step, check_grid, walk
 
@@ -30,7 +30,6 @@ class DpmSolverPP:
     order: int = 2
     eta: float = 0.0
     lower_order_final: bool = True
-    process: Process = VP
 
     def __post_init__(self) -> None:
         require(self.order in (1, 2), "DpmSolverPP.order", self.order, "1 or 2")
@@ -50,7 +49,7 @@ class DpmSolverPP:
         for (t, s), share in zip(walk(logsnrs, z), self._shares(logsnrs), strict=True):
             x = denoise(z, t).to(t.dtype)
             guess = x if before is None or share == 0 else x + share * (x - before)
-            z, before = ancestral_step(z, guess, t, s, generator, eta=self.eta, process=self.process), x
+            z, before = ancestral_step(z, guess, t, s, generator, eta=self.eta, process=denoise.process), x
             yield z
 
     def _shares(self, logsnrs: Scalars) -> list[float]:

@@ -26,17 +26,17 @@ def decay(half_life: float, images_seen: int, batch: int) -> float:
 
 
 class Ema:
-    """The average of a network's parameters, float32, beside the network."""
+    """The average of a network's parameters beside the network, in float32 whatever the parameters are in."""
 
     def __init__(self, network: nn.Module, half_life: float) -> None:
         require(half_life >= 0, "Ema.half_life", half_life, "a number of images, 0 (no average) or more")
         self.half_life = half_life
-        self.parameters = {name: p.detach().clone() for name, p in network.named_parameters()}
+        self.parameters = {name: p.detach().float().clone() for name, p in network.named_parameters()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, batch: int) -> None:
         """Take in the weights after a step of `batch` images."""
-        current = [p.detach() for p in network.parameters()]
+        current = [p.detach().float() for p in network.parameters()]
         torch._foreach_lerp_(list(self.parameters.values()), current, 1 - decay(self.half_life, images_seen, batch))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -50,7 +50,7 @@ class Ema:
         own = {name: p.data for name, p in network.named_parameters()}
         try:
             for name, p in network.named_parameters():
-                p.data = self.parameters[name]
+                p.data = self.parameters[name].to(p.dtype)
             yield network
         finally:
             for name, p in network.named_parameters():

@@ -1,7 +1,7 @@
 """From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from snrise._errors import require
-from snrise._typing import Denoiser, Images, Labels, LogSnr, Network, Scalars, Size
+from snrise._typing import Images, Labels, LogSnr, Network, Scalars, Size
 from snrise.data import to_uint8
-from snrise.denoisers import clipped, dynamically_clipped, from_network, guided_within, upsampled
+from snrise.denoisers import Denoiser, clipped, dynamically_clipped, from_network, guided_within, upsampled
+from snrise.networks.base import evaluating
 from snrise.process import Target
 from snrise.samplers import Ancestral, Sampler, generators, last, start
 from snrise.training.precision import Precision, autocast
@@ -97,18 +98,28 @@ class State(NamedTuple):
 
 def generate(
     network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64,
-    first: int = 0,
+    first: int = 0, watch: Callable[[float], None] | None = None,
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
     `labels` [count] are class numbers, or None for no class; others are an error. Image i depends on the seed, i and
-    its label only: the batch changes at most its last rounding.
+    its label only: the batch changes at most its last rounding. `watch` takes how many images are done after each step
+    of the sampler, those under way as the share of their steps.
     """
     _check_labels(network, labels, count)
+    share = 1 / (len(how.logsnrs) - 1)
     for begin in range(0, count, batch):
         size = min(batch, count - begin)
         part = None if labels is None else labels[begin : begin + size]
-        yield _picture(last(_states(_denoiser(network, how, part), _device(network), how, first + begin, size, seed)))
+        states = _states(_denoiser(network, how, part), _device(network), how, first + begin, size, seed)
+        yield _picture(last(states if watch is None else _told(states, watch, begin, size * share)))
+
+
+def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:
+    """The states, each told of before it is yielded: what was done before them, and a step more with each."""
+    for i, z in enumerate(states):
+        watch(done + i * step)
+        yield z
 
 
 def trajectory(
@@ -125,7 +136,7 @@ def trajectory(
         found.append(denoise(z, logsnr))
         return found[-1]
 
-    states = _states(watched, _device(network), how, first, count, seed)
+    states = _states(Denoiser(watched, denoise.process), _device(network), how, first, count, seed)
     z = next(states)
     # A sampler's first question in a step is about the state that it is at.
     for logsnr, after in zip(how.logsnrs[:-1], states, strict=True):
@@ -153,7 +164,7 @@ def _states(
 ) -> Iterator[Images]:
     """The sampler's states of images number first … first+count−1 of a seed."""
     own = generators(seed, first, count)
-    z = start((count, 3, *how.size), how.logsnrs[0], own, how.target.process).to(device)
+    z = start(denoise, (count, 3, *how.size), how.logsnrs[0], own).to(device)
     return how.sampler(denoise, z, how.logsnrs, own)
 
 
@@ -167,7 +178,7 @@ def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Den
     if reference is not None:
         denoise = guided_within(denoise, reference, how.guidance, how.guidance_interval, how.rescale)
     if how.upsample > 1:
-        denoise = upsampled(denoise, how.upsample, how.target.process)
+        denoise = upsampled(denoise, how.upsample)
     if how.dynamic_clip is not None:
         return dynamically_clipped(denoise, how.dynamic_clip)
     return clipped(denoise) if how.clip else denoise
@@ -176,13 +187,13 @@ def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Den
 def _asked(network: nn.Module, precision: Precision) -> Network:
     """The network as it is asked for images: evaluating, without gradients, in its precision.
 
-    The contexts are open while it computes only, never while a generator waits.
+    The contexts are open while it computes only, never while a generator waits: who trains it meanwhile finds it as it
+    was.
     """
-    network.eval()
     device = _device(network)
 
     def ask(z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /) -> Tensor:
-        with torch.no_grad(), autocast(device, precision):
+        with evaluating(network), torch.no_grad(), autocast(device, precision):
             prediction: Tensor = network(z, logsnr, labels)
             return prediction
 

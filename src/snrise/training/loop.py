@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -28,7 +28,7 @@ __all__ = ["Recipe", "Report", "step_seed", "train"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a step does. `learning_rate.total` images are the whole run; `factors` are the scales of the loss."""
+    """What a step does. `factors` are the scales of the loss."""
 
     target: Target
     levels: Levels
@@ -75,16 +75,21 @@ def step_seed(seed: int, images_seen: int, use: str) -> int:
     return int.from_bytes(digest, "little") % 2**63
 
 
-def train(state: TrainState, batches: Iterator[Batch], recipe: Recipe) -> Iterator[Report]:
-    """Train until `recipe.learning_rate.total` images are seen; a report after each step.
+def train(
+    state: TrainState, batches: Iterable[Batch], recipe: Recipe, *, images: int | None = None
+) -> Iterator[Report]:
+    """Train until `images` are seen or the batches end, whichever is first; a report after each step.
 
     `batches` must start at `state.position`. The state changes in place and is whole between reports. A step whose loss
     or gradient is not finite leaves the weights as they were; the report says so, and the caller decides what follows.
     """
     state.network.train()
-    while state.images_seen < recipe.learning_rate.total:
+    stream = iter(batches)
+    while images is None or state.images_seen < images:
         started = time.perf_counter()
-        batch = next(batches)
+        batch = next(stream, None)
+        if batch is None:
+            return
         require(
             batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
             f"the batch from image {state.position}", "start the batches at state.position",

@@ -7,10 +7,11 @@ from typing import Any, final
 
 from torch import nn
 
-from snrise._errors import require
+from snrise._errors import invalid, require
 from snrise._typing import StrEnum
 from snrise.training.adamw import AdamW
 from snrise.training.muon import Muon
+from snrise.training.precision import Precision
 
 __all__ = ["Decay", "LearningRate", "Optimizer", "adamw", "muon"]
 
@@ -82,17 +83,26 @@ def _groups(
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-#: What Muon leaves to AdamW beside vectors: where the image, λ and the class enter and the image leaves.
-EDGES = ("conditioning.", "stem.", ".film.")
-
-
 def muon(
-    network: nn.Module, *, scale: float = 20.0, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
+    network: nn.Module, *, scale: float = 20.0, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0,
+    precision: Precision = Precision.AUTO,
 ) -> Muon:
-    """Muon on the matrices and kernels within the network, at `scale` times the learning rate; AdamW on the rest."""
+    """Muon on the matrices and kernels within the network, at `scale` times the learning rate; AdamW on the rest.
+
+    What the network calls its `edges` is left to AdamW, as are vectors.
+
+    Raises:
+        SnriseError: for a network that does not say which of its parameters are edges.
+    """
     require(scale > 0, "muon.scale", scale, "a number above 0")
-    inner = [p for n, p in network.named_parameters() if p.ndim >= 2 and not any(edge in n for edge in EDGES)]
+    edges = getattr(network, "edges", None)
+    if edges is None:
+        raise invalid(
+            "muon.network", type(network).__name__, "a network with the attribute `edges`: the names of the parameters "
+            "where image, λ and class enter, and where the image leaves", "add it, frozenset() for none, or use adamw",
+        )
+    inner = [p for name, p in network.named_parameters() if p.ndim >= 2 and name not in edges]
     chosen = {id(p) for p in inner}
     rest = _groups((p for p in network.parameters() if id(p) not in chosen), betas, weight_decay)
     first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": scale}
-    return Muon([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True)
+    return Muon([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True, precision=precision)

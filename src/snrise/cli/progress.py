@@ -1,0 +1,123 @@
+"""The one progress bar of long commands; where there is no terminal, a line now and then."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Watch", "duration", "watched"]
+
+#: Without a terminal, seconds to the first line, and from one to the next.
+FIRST, EVERY = 10.0, 30.0
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(41.3), duration(95), duration(1620), duration(9400)
+    ('41 s', '95 s', '27 min', '2.6 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@final
+class Watch:
+    """How far a job has come: call it with what is done."""
+
+    def __init__(self, name: str, total: float | None, unit: str, done: float) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.begun, self.done, self.note = done, done, ""
+        self.started = time.monotonic()
+
+    def __call__(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        self.done = done
+        self.total = self.total if total is None else total
+        self.note = self.note if note is None else note
+
+    @property
+    def rate(self) -> float:
+        """Units a second, since it began."""
+        return (self.done - self.begun) / max(1e-9, time.monotonic() - self.started)
+
+    @property
+    def speed(self) -> str:
+        """The same in words; nothing while nothing is done."""
+        if self.rate <= 0:
+            return ""
+        return f"{self.rate:.{0 if self.rate >= 10 else 1 if self.rate >= 0.1 else 3}f} {self.unit}/s"
+
+    def __str__(self) -> str:
+        total = "" if self.total is None else f" of {self.total:,.0f}"
+        left = "" if self.total is None or not self.speed else f"{duration((self.total - self.done) / self.rate)} left"
+        parts = (f"{int(self.done):,}{total} {self.unit}", self.note, self.speed, left)
+        return (f"{self.name}: " if self.name else "") + ", ".join(filter(None, parts))
+
+
+@contextmanager
+def watched(
+    console: Console, total: float | None = None, *, name: str = "", unit: str = "images", done: float = 0.0,
+    transient: bool = True, first: float = FIRST, every: float = EVERY,
+) -> Iterator[Watch]:
+    """A bar on a terminal: share, count, speed, time left. Elsewhere a line after `first` seconds, then each `every`.
+
+    Lines come from a thread of their own, also while a step takes long.
+    """
+    watch = Watch(name, total, unit, done)
+    show = _bar(console, watch, transient) if console.is_terminal else _lines(console, watch, first, every)
+    with show:
+        yield watch
+
+
+@contextmanager
+def _ticking(tick: threading.Thread, over: threading.Event) -> Iterator[None]:
+    tick.start()
+    try:
+        yield
+    finally:
+        over.set()
+        tick.join()
+
+
+@contextmanager
+def _lines(console: Console, watch: Watch, first: float, every: float) -> Iterator[None]:
+    over = threading.Event()
+
+    def tell() -> None:
+        wait = first
+        while not over.wait(wait):
+            console.print(str(watch))
+            wait = every
+
+    with _ticking(threading.Thread(target=tell, daemon=True), over):
+        yield
+
+
+@contextmanager
+def _bar(console: Console, watch: Watch, transient: bool) -> Iterator[None]:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )
+    over = threading.Event()
+    with Progress(*columns, console=console, transient=transient, auto_refresh=False) as progress:
+        task = progress.add_task(watch.name, total=watch.total, count="", note="")
+
+        def draw() -> None:
+            total = "" if watch.total is None else f" of {watch.total:,.0f}"
+            count = f"{int(watch.done):,}{total} {watch.unit}"
+            note = "  ".join(filter(None, (watch.note, watch.speed)))
+            progress.update(task, completed=watch.done, total=watch.total, count=count, note=note, refresh=True)
+
+        def keep_drawing() -> None:
+            while not over.wait(0.25):
+                draw()
+
+        with _ticking(threading.Thread(target=keep_drawing, daemon=True), over):
+            yield
+        draw()

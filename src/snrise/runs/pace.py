@@ -1,0 +1,86 @@
+"""How long a run will take on this machine, from a few seconds of it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+
+from snrise import build
+from snrise._errors import require
+from snrise.config import RunConfig
+from snrise.data import Dataset
+from snrise.training import Report, generate, train
+
+__all__ = ["Pace", "measure", "trial"]
+
+#: Steps before a measurement, which fill caches, and the least that it is made of.
+WARM, LEAST = 2, 2
+#: For so long steps are timed.
+SECONDS = 3.0
+#: So many pictures at most are drawn to time a grid of them.
+DRAWN = 16
+
+
+class Pace(NamedTuple):
+    """Images a second of training, and the seconds of a grid of samples, one for each `every` images and at the end.
+
+    >>> pace = Pace(images_per_second=50.0, grid_seconds=10.0, every=1000)
+    >>> pace.seconds(4500)
+    140.0
+    >>> pace.images(140.0, batch=10)
+    4330
+    """
+
+    images_per_second: float
+    grid_seconds: float
+    every: int
+
+    def seconds(self, images: int) -> float:
+        """What a run of so many images takes, or what is left of one."""
+        return images / self.images_per_second + (images // self.every + 1) * self.grid_seconds
+
+    def images(self, seconds: float, batch: int) -> int:
+        """How many images fit in the time, in whole batches, one at the least; grids are spread evenly over them."""
+        each = 1 / self.images_per_second + self.grid_seconds / self.every
+        return max(1, int((seconds - self.grid_seconds) / each / batch)) * batch
+
+
+def trial(config: RunConfig, dataset: Dataset, device: torch.device | None = None) -> Iterator[Report]:
+    """Steps from a run's beginning, without an end, on a state that is thrown away."""
+    state = build.state(config, dataset.class_count, device)
+    return train(state, dataset.batches(config.training.batch, seed=config.seed), build.recipe(config))
+
+
+def measure(
+    config: RunConfig, dataset: Dataset, device: torch.device | None = None, *, seconds: float = SECONDS,
+    grids: bool = True,
+) -> Pace:
+    """Train for some seconds, at least 4 steps, on a state that is thrown away, and draw a few pictures in one step.
+
+    Without `grids`, sample grids are taken to cost nothing.
+    """
+    require(seconds >= 0, "measure.seconds", seconds, "0 or more")
+    steps = trial(config, dataset, device)
+    for _ in islice(steps, WARM):
+        pass
+    started, images, count = time.perf_counter(), 0, 0
+    while count < LEAST or time.perf_counter() - started < seconds:
+        images, count = images + len(next(steps).indices), count + 1
+    rate = images / (time.perf_counter() - started)
+    return Pace(rate, _grid_seconds(config, dataset, device) if grids else 0.0, config.log.samples)
+
+
+def _grid_seconds(config: RunConfig, dataset: Dataset, device: torch.device | None) -> float:
+    """Of a grid, by the first step of some of its pictures."""
+    network, how = build.network(config, dataset.class_count, device), build.generation(config)
+    count, steps = min(DRAWN, config.log.grid), len(how.logsnrs) - 1
+    labels = None if dataset.class_count is None else torch.zeros(count, dtype=torch.int64)
+    one = replace(how, logsnrs=how.logsnrs[[0, -1]])
+    started = time.perf_counter()
+    for _ in generate(network, one, labels, count):
+        pass
+    evaluations = how.sampler.evaluations(steps) / how.sampler.evaluations(1)
+    return (time.perf_counter() - started) * evaluations * config.log.grid / count

@@ -1,0 +1,50 @@
+"""How long a run will take, and how many images fit a time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snrise import build
+from snrise._errors import SnriseError
+from snrise.runs import Pace, measure
+from snrise.runs import pace as pace_module
+from snrise.runs.pace import trial
+from tiny import config
+
+
+@given(rate=st.floats(0.1, 1e4), grid=st.floats(0, 100), every=st.integers(1, 10**6), batch=st.integers(1, 512),
+       seconds=st.floats(1, 1e5))
+def test_what_fits_a_time_takes_that_time(rate, grid, every, batch, seconds):
+    pace = Pace(rate, grid, every)
+    images = pace.images(seconds, batch)
+    assert images >= batch
+    assert images % batch == 0
+    if images > batch:
+        assert pace.seconds(images) <= seconds * (1 + 1e-9)
+    assert pace.seconds(images + batch) >= seconds - batch / rate - 3 * grid - 2 * batch / every * grid
+
+
+def test_a_measurement_is_of_real_steps_and_pictures(monkeypatch):
+    settings = config("log.samples=32", "sampling.steps=5")
+    data, drawn = build.dataset(settings), []
+    generate = pace_module.generate
+    monkeypatch.setattr(
+        pace_module, "generate",
+        lambda network, how, *rest: drawn.append(how.logsnrs.tolist()) or generate(network, how, *rest))
+    pace = measure(settings, data, seconds=0.0)
+    assert min(pace.images_per_second, pace.grid_seconds) > 0
+    assert pace.every == 32
+    assert drawn == [build.generation(settings).logsnrs[[0, -1]].tolist()]
+    assert measure(settings, data, seconds=0.0, grids=False).grid_seconds == 0
+    assert len(drawn) == 1
+
+
+def test_a_trial_has_no_end_and_changes_nothing():
+    settings = config("training.images=8")
+    steps = trial(settings, build.dataset(settings))
+    assert [next(steps).images_seen for _ in range(4)] == [8, 16, 24, 32]
+
+
+def test_a_time_below_nothing_is_refused():
+    with pytest.raises(SnriseError, match=r"measure\.seconds: got -1"):
+        measure(config(), build.dataset(config()), seconds=-1.0)
