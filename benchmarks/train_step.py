@@ -11,6 +11,8 @@ the share. FLOPs are counted by PyTorch's FlopCounterMode over the step itself. 
 import argparse
 import gc
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from snrise.process import Prediction, Target
 from snrise.schedules import Cosine, for_resolution
 from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
 from snrise.training.memory import keep_freed_memory
+from snrise.training.precision import resolved
 
 CPU = torch.device("cpu")
 
@@ -245,17 +248,32 @@ def measure(
     case.shares.append(rate * case.flops / case.batch / (0.5 * (before + after)))
 
 
+#: What holds PyTorch's libraries back to older instructions; they read it when they are loaded.
+ISAS = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
+
+
+def held_back(isa: str) -> None:
+    """Begin again with the libraries held back, unless they are."""
+    if any(os.environ.get(name) != value for name, value in ISAS[isa].items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ISAS[isa])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--precisions", nargs="+", default=["bf16"], choices=["bf16", "fp32"])
+    parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32"], help="what `auto` is here")
     parser.add_argument("--modes", nargs="+", default=["eager"], choices=["eager", "compiled"])
     parser.add_argument("--cases", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--isa", choices=list(ISAS), help="as on a processor that has no more than these instructions")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.isa is not None:
+        held_back(options.isa)
+    if options.precisions is None:
+        options.precisions = [resolved(CPU, Precision.AUTO).value]
     keep_freed_memory()
     rows = []
     print("| side | precision | mode | network | M parameters | GFLOP/image | images/s | GFLOP/s | share of peak |")
@@ -286,7 +304,10 @@ def main() -> None:
             gc.collect()
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        document = {"threads": torch.get_num_threads(), "rows": rows}
+        document = {
+            "threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability(), "isa": options.isa,
+            "rows": rows,
+        }
         (options.out / "train_step.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,6 +1,9 @@
 import os
 import tempfile
 
+# Read when the library is imported: no test waits for a connection.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pytest
 import torch
 from hypothesis import settings

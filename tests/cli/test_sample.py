@@ -102,6 +102,7 @@ def test_everything_is_the_checkpoints(trained, calls):
     assert (how.target, how.sampler, how.guidance, how.size) == (
         expected.target, expected.sampler, 1.5, (16, 16))
     assert labels == draw_labels([0.5, 0.25, 0.25], 8, 3).tolist()
+    assert options.pop("watch") is not None
     assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0})
 
 
@@ -123,7 +124,7 @@ def test_steps_and_guidance(trained, calls):
 ])
 def test_what_is_not_given_of_the_sampler_is_the_runs(trained, calls, arguments, eta, gamma):
     sample(trained / "classes", "-n", 1, "--out", "a.png", *arguments)
-    assert calls[0][0].sampler == Ancestral(eta=eta, gamma=gamma, process=config(*SETTINGS).process)
+    assert calls[0][0].sampler == Ancestral(eta=eta, gamma=gamma)
 
 
 def test_another_schedule_needs_a_flag_and_is_warned_of(trained, calls):
@@ -244,7 +245,7 @@ def test_samplers_by_name(trained, calls, name):
     sample(trained / "classes", "-n", 1, "--out", "a.png", "--sampler", name)
     how = calls[0][0]
     assert type(how.sampler) is SAMPLERS[name]
-    assert how.sampler.process == config(*SETTINGS).process
+    assert how.target.process == config(*SETTINGS).process
     if name == "ancestral":
         assert (how.sampler.eta, how.sampler.gamma) == (0.7, 0.3)
 

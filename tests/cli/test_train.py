@@ -161,7 +161,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert log(tmp_path / "run") == lines
 
 
-LONG = ("tiny.yaml", "training.images=1600", "log.every=80", "training.decay=0.5", "data.flip=true")
+LONG = ("tiny.yaml", "training.images=800", "log.every=40", "training.decay=0.5", "data.flip=true")
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +185,10 @@ def test_a_run_stopped_by_a_signal_and_started_again_is_the_uninterrupted_one(tm
         output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (128 + number, "")
     assert "and saved; the same command goes on" in output
-    assert 80 <= read_header(latest(tmp_path / "run" / "checkpoints")).images_seen < 1600
+    assert 40 <= read_header(latest(tmp_path / "run" / "checkpoints")).images_seen < 800
     assert "going on from" in train(*LONG, "--out", "run")
     assert equal(weights(tmp_path / "run"), weights(uninterrupted))
-    assert [line["images_seen"] for line in log(tmp_path / "run")] == list(range(80, 1601, 80))
+    assert [line["images_seen"] for line in log(tmp_path / "run")] == list(range(40, 801, 40))
 
 
 def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):

@@ -1,4 +1,7 @@
-"""A process that is killed again and again, in the middle of anything, ends as one that never was."""
+"""A process that is killed again and again, in the middle of anything, ends as one that never was.
+
+Twenty kills take minutes: they are in the second stage, `-m slow`; three are in every run of the tests.
+"""
 
 import multiprocessing
 import random
@@ -11,10 +14,7 @@ from safetensors.torch import load_file
 from snrise.training import checkpoints, latest, read_header
 from tiny import DOCUMENT, comparable, train_apart
 
-KILLS = 20
-SETTINGS = (
-    "training.images=3200", "data.flip=true", "training.class_dropout=0.3", "training.optimizer=muon", "log.every=72",
-)
+SETTINGS = ("data.flip=true", "training.class_dropout=0.3", "training.optimizer=muon", "log.every=72")
 
 
 @pytest.fixture
@@ -53,15 +53,17 @@ def kill_somewhere(process, folder, draw):
 
 
 @pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_run_killed_twenty_times_ends_as_one_that_never_was(tmp_path, trainer):
-    straight = trainer(tmp_path / "straight", "log.checkpoint=3200")
+@pytest.mark.parametrize(("kills", "images"), [(3, 480), pytest.param(20, 3200, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, trainer, kills, images):
+    length = f"training.images={images}"
+    straight = trainer(tmp_path / "straight", length, f"log.checkpoint={images}")
     straight.join()
     assert straight.exitcode == 0
     draw, folder = random.Random(), tmp_path / "killed" / "checkpoints"
-    for _ in range(KILLS):
-        kill_somewhere(trainer(tmp_path / "killed", "log.checkpoint=8"), folder, draw)
-    assert read_header(checkpoints(folder)[0]).images_seen < 3200
-    last = trainer(tmp_path / "killed", "log.checkpoint=8")
+    for _ in range(kills):
+        kill_somewhere(trainer(tmp_path / "killed", length, "log.checkpoint=8"), folder, draw)
+    assert read_header(checkpoints(folder)[0]).images_seen < images
+    last = trainer(tmp_path / "killed", length, "log.checkpoint=8")
     last.join()
     assert last.exitcode == 0
     ends = [latest(tmp_path / name / "checkpoints") for name in ("straight", "killed")]
@@ -69,7 +71,7 @@ def test_a_run_killed_twenty_times_ends_as_one_that_never_was(tmp_path, trainer)
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     headers = [read_header(end) for end in ends]
-    assert headers[0].images_seen == headers[1].images_seen == 3200
+    assert headers[0].images_seen == headers[1].images_seen == images
     assert headers[0].step == headers[1].step
     assert headers[0].extra["spikes"] == headers[1].extra["spikes"]
     assert headers[0].extra["meter"]["bins"] == headers[1].extra["meter"]["bins"]

@@ -26,10 +26,11 @@ app = typer.Typer(
 )
 
 
-def _tell_version(wanted: bool) -> None:
+def _tell_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(version("snrise"))
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -1,6 +1,7 @@
 """A source in two parts: images to train on, and images held out to judge with."""
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import final
 
 from PIL import Image
@@ -39,7 +40,7 @@ class Part:
         held_out = len(self.source) // self.every
         return held_out if self.held_out else len(self.source) - held_out
 
-    @property
+    @cached_property
     def labels(self) -> tuple[int, ...] | None:
         """The class index of each image."""
         labels = self.source.labels
