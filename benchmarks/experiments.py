@@ -143,13 +143,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--samples", type=int, default=128, help="samples for the power at the patch grid; 0 for none")
+    parser.add_argument("--only", default="", metavar="TEXT", help="variants with this in their names; others stay")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     for group in options.groups:
-        results = {}
+        file = options.out / f"experiments-{group}.json"
+        results = json.loads(file.read_text(encoding="utf-8"))["variants"] if options.only and file.exists() else {}
         print(f"\n| {group}, n = {options.seeds} | MMACs | " + " | ".join(f"λ = {v:g}" for v in LOGSNRS) + " | mean |")
         print("|" + "---|" * (3 + len(LOGSNRS)))
-        for name, variant in GROUPS[group].items():
+        for name, variant in ((n, v) for n, v in GROUPS[group].items() if options.only in n):
             samples = options.samples if group == "stems" else 0
             runs = [run(variant, seed, options.images, samples) for seed in range(options.seeds)]
             network = build.network(config(variant, 0, 1), 97, "meta")
@@ -162,7 +164,7 @@ def main() -> None:
             print(f"| {name}{grid} | {macs / 1e6:.0f} | " + " | ".join(cells) + " |", flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"images": options.images, "logsnrs": LOGSNRS, "variants": results}, indent=1)
-        (options.out / f"experiments-{group}.json").write_text(text + "\n", encoding="utf-8")
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

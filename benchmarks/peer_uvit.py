@@ -1,10 +1,12 @@
 """What a peer reaches on the built-in emoji in the same time: lucidrains' simple-diffusion UViT.
 
     python benchmarks/peer_uvit.py --minutes 7 --out runs/peer-uvit
+    python benchmarks/peer_uvit.py --minutes 1 -n 0 --isa avx2
 
 Settings: dim 32, mults 1, 2, 4, vit_depth 2, v-prediction; Adam at 1e-3 falling to 0 as a cosine over the time, bf16
-autocast, batches of 32, its own EMA left out in favour of the same average that snrise uses. Prints KID-EffNet of 500
-samples against all images, as `kid.py` does, and writes a grid. Needs the extra `bench`.
+autocast where the processor has it, batches of 32, its own EMA left out in favour of the same average that snrise uses.
+Prints images a second and KID-EffNet of `-n` samples against all images, as `kid.py` does, and writes a grid; with
+`-n 0` neither. Needs the extra `bench`.
 """
 
 import argparse
@@ -15,12 +17,14 @@ from pathlib import Path
 
 import torch
 from denoising_diffusion_pytorch.simple_diffusion import GaussianDiffusion, UViT
+from isa import ISAS, held_back
 from kid import reference
 
 from snrise import build, documents
 from snrise.metrics import efficientnet_lite0, kernel_distance
 from snrise.plots import sample_grid
-from snrise.training import Ema
+from snrise.training import Ema, Precision, autocast
+from snrise.training.precision import resolved
 
 
 def main() -> None:
@@ -31,7 +35,10 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("runs/peer-uvit"))
     parser.add_argument("--cache", type=Path, default=Path("runs/features"))
+    parser.add_argument("--isa", choices=list(ISAS))
     options = parser.parse_args()
+    held_back(options.isa)
+    cpu = torch.device("cpu")
     torch.manual_seed(0)
     config = documents.load("emoji-32")
     data = build.dataset(config)
@@ -47,7 +54,7 @@ def main() -> None:
             break
         for group in optimizer.param_groups:
             group["lr"] = options.rate * (0.5 + 0.5 * math.cos(math.pi * elapsed / end))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(cpu, Precision.AUTO):
             loss = model((batch.images + 1) / 2)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -55,18 +62,22 @@ def main() -> None:
         optimizer.zero_grad()
         seen += 32
         ema.update(network, seen, 32)
-    with ema.applied_to(network), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    told = {
+        "peer": "denoising_diffusion_pytorch.simple_diffusion.UViT", "minutes": options.minutes, "images_seen": seen,
+        "images_per_second": seen / (time.perf_counter() - started), "precision": resolved(cpu, Precision.AUTO).value,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    if not options.n:
+        print(json.dumps(told))
+        return
+    with ema.applied_to(network), torch.no_grad(), autocast(cpu, Precision.AUTO):
         network.eval()
         sampled = torch.cat([model.sample(batch_size=100).float() for _ in range(options.n // 100)])
     images = (sampled.clamp(0, 1) * 255).round().to(torch.uint8)
     options.out.mkdir(parents=True, exist_ok=True)
     sample_grid(images[:64]).save(options.out / "samples.png")
     distance = kernel_distance(efficientnet_lite0(images), reference(config, options.cache))
-    print(json.dumps({
-        "peer": "denoising_diffusion_pytorch.simple_diffusion.UViT", "minutes": options.minutes, "images_seen": seen,
-        "parameters": sum(p.numel() for p in network.parameters()), "n": len(images),
-        "kid_effnet": distance.value, "error": distance.standard_error,
-    }))
+    print(json.dumps(told | {"n": len(images), "kid_effnet": distance.value, "error": distance.standard_error}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Speed of a whole training step beside the peers', and as a share of the machine's matrix-product peak.
 
     python benchmarks/train_step.py --sides 64 128 256 --precisions bf16 fp32 --rounds 5 --out docs/results
+    python benchmarks/train_step.py --sides 64 --batch 32 --isa avx2
 
 A step is: images in memory, noise, forward, loss, backward, clip, AdamW, EMA. The networks have equal parameters,
 within a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few
@@ -11,8 +12,6 @@ the share. FLOPs are counted by PyTorch's FlopCounterMode over the step itself. 
 import argparse
 import gc
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from isa import ISAS, held_back
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -248,16 +248,6 @@ def measure(
     case.shares.append(rate * case.flops / case.batch / (0.5 * (before + after)))
 
 
-#: What holds PyTorch's libraries back to older instructions; they read it when they are loaded.
-ISAS = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
-
-
-def held_back(isa: str) -> None:
-    """Begin again with the libraries held back, unless they are."""
-    if any(os.environ.get(name) != value for name, value in ISAS[isa].items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ISAS[isa])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
@@ -270,8 +260,7 @@ def main() -> None:
     parser.add_argument("--isa", choices=list(ISAS), help="as on a processor that has no more than these instructions")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    if options.isa is not None:
-        held_back(options.isa)
+    held_back(options.isa)
     if options.precisions is None:
         options.precisions = [resolved(CPU, Precision.AUTO).value]
     keep_freed_memory()

@@ -8,6 +8,8 @@ from snrise.data import to_float
 from snrise.denoisers import from_network
 from snrise.process import Target, diffuse
 
+pytestmark = pytest.mark.precision
+
 NAMES = sorted(models.models())
 
 

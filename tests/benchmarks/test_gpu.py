@@ -12,6 +12,8 @@ import torch
 
 from snrise import build
 
+pytestmark = pytest.mark.precision
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 

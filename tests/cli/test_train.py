@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from snrise import build, cli
 from snrise.config import parse
-from snrise.runs import Run
+from snrise.runs import Pace, Run
 from snrise.training import latest, read_header
 from tiny import DOCUMENT, command, config, fails, objects, size_of
 
@@ -323,6 +323,10 @@ ERRORS = [
     (["tiny.yaml", "--device", "gpu"], "--device: got 'gpu'; not usable here"),
     (["tiny.yaml", "--device", "meta"], "--device: got 'meta'; not usable here"),
     (["tiny.yaml", "training.class_dropout=2"], "config.training.class_dropout: got 2.0; allowed: a share in [0, 1]"),
+    (["tiny.yaml", "training.batch=0"], "config.training.batch: got 0; allowed: a whole number above 0"),
+    (["tiny.yaml", "--budget", "soon"], "--budget: got 'soon'; allowed: a time; such as 90s, 10m or 2h"),
+    (["tiny.yaml", "--budget", "9s", "training.images=8"],
+     "train: got ['--budget', 'training.images=8']; allowed: --budget or training.images, not both"),
     (["tiny.yaml", "training.learning_rate=0"], "config.training.learning_rate: got 0"),
     (["tiny.yaml", "sampling.guidance=-1"], "config.sampling.guidance: got -1"),
     (["tiny.yaml", "loss.factors=[3]"],
@@ -375,3 +379,75 @@ def test_the_program_itself():
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"error: recipe: no such recipe or file 'emoji-33'; .*\n", result.stderr)
+
+
+def paced(monkeypatch, rate=50.0, grid_seconds=1.0):
+    """Measurements that find this speed, each with the images of its config."""
+    found = []
+
+    def measure(settings, *_):
+        found.append(settings.training.images)
+        return Pace(rate, grid_seconds, settings.log.samples)
+
+    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", measure)
+    return found
+
+
+def test_a_budget_becomes_a_number_of_images_that_the_config_keeps(tmp_path, monkeypatch):
+    """The learning rate ends with the time: its length is that number, and a run that goes on keeps it."""
+    measured = paced(monkeypatch)
+    budget = ("tiny.yaml", "--budget", "3s", "log.samples=1000", "log.checkpoint=48", "--out", "run")
+    output = train(*budget)
+    # 2 of the 3 seconds are for images, at 1/50 + 1/1000 of a second each, in batches of 8.
+    assert "88 images: about 3 s on this machine (50 images/s)" in output
+    settings = parse(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()))
+    assert (settings.training.images, settings.training.warmup) == (88, 8)
+    assert log(tmp_path / "run")[-1]["images_seen"] == 88
+    whole = weights(tmp_path / "run")
+    latest(tmp_path / "run" / "checkpoints").unlink()
+    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", lambda *_: pytest.fail("measured again"))
+    output = train(*budget)
+    assert "88 images" in output
+    assert "changed" not in output
+    assert equal(weights(tmp_path / "run"), whole)
+    assert len(measured) == 1
+
+
+def test_a_run_is_told_how_long_it_takes_before_its_first_step(monkeypatch):
+    paced(monkeypatch, rate=0.5)
+    output = train("tiny.yaml", "training.images=640", "training.batch=8", "--out", "run", "log.samples=10000")
+    assert "640 images: about 21 min on this machine (0.5 images/s); for a shorter run: --budget 10m\n" in output
+    output = train("tiny.yaml", "training.images=1280", "training.batch=8", "--out", "run", "log.samples=10000")
+    assert "640 of 1,280 images left: about 21 min on this machine (0.5 images/s)\n" in output
+
+
+def test_a_run_of_few_steps_is_not_measured(monkeypatch):
+    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", lambda *_: pytest.fail("measured"))
+    assert "\n64 images\n" in train("tiny.yaml", "--out", "run")
+    train("tiny.yaml", "training.images=6400", "--dry-run")
+
+
+def test_a_real_measurement_gives_a_run_of_the_time(tmp_path):
+    train("tiny.yaml", "--budget", "1s", "--out", "run")
+    images = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["images"]
+    assert images >= 8
+    assert images % 8 == 0
+    assert log(tmp_path / "run")[-1]["images_seen"] == images
+
+
+def test_a_dry_run_with_a_budget_tells_the_number_of_images(monkeypatch):
+    paced(monkeypatch)
+    printed = train("tiny.yaml", "--budget", "1m", "--dry-run", "log.samples=1000")
+    assert yaml.safe_load(printed)["training"]["images"] == 2808
+
+
+def test_products_that_are_emulated_are_warned_of(monkeypatch):
+    monkeypatch.setattr(sys.modules["snrise.cli.train"], "bf16_is_native", lambda device: False)
+    line = "precision: bf16 is emulated on cpu, many times slower; training.precision=auto is not"
+    assert line in told("tiny.yaml", "training.precision=bf16")
+    assert "precision:" not in told("tiny.yaml", "training.precision=fp32")
+
+
+def test_pixels_on_disk_are_told_of(tmp_path):
+    output = told("tiny.yaml", "data.cache=disk", f"data.cache_folder={tmp_path / 'pixels'}")
+    assert f"kept on disk, in {tmp_path / 'pixels'}; data.cache=none keeps nothing" in output

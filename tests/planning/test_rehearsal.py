@@ -21,6 +21,8 @@ from snrise.planning import Device, rehearse
 from snrise.training import train
 from tiny import MIXED, NETWORKS, config
 
+pytestmark = pytest.mark.precision
+
 CONFIGS = [pytest.param(which, id=name) for table in NETWORKS.values() for name, which in table.items()]
 #: A CPU whose allocator loses nothing.
 EXACT = Device(title="a CPU", memory=2**30, gpu=False, overhead=0.0)

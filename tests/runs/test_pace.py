@@ -11,6 +11,8 @@ from snrise.runs import pace as pace_module
 from snrise.runs.pace import trial
 from tiny import config
 
+pytestmark = pytest.mark.precision
+
 
 @given(rate=st.floats(0.1, 1e4), grid=st.floats(0, 100), every=st.integers(1, 10**6), batch=st.integers(1, 512),
        seconds=st.floats(1, 1e5))
@@ -42,7 +44,12 @@ def test_a_measurement_is_of_real_steps_and_pictures(monkeypatch):
 def test_a_trial_has_no_end_and_changes_nothing():
     settings = config("training.images=8")
     steps = trial(settings, build.dataset(settings))
-    assert [next(steps).images_seen for _ in range(4)] == [8, 16, 24, 32]
+    reports = [next(steps) for _ in range(5)]
+    assert [r.images_seen for r in reports] == [8, 16, 24, 32, 40]
+    # What is decoded is not decoded again; where nothing is kept, it is.
+    assert reports[0].indices == reports[2].indices != reports[1].indices
+    none = trial(settings, build.dataset(config("data.cache=none", "data.workers=0")))
+    assert len({tuple(next(none).indices) for _ in range(4)}) == 4
 
 
 def test_a_time_below_nothing_is_refused():

@@ -14,6 +14,8 @@ from snrise.config import to_yaml
 from snrise.training import WeightFormat, export_weights, load_state, read_header, save_state
 from tiny import config, perturbed, run
 
+pytestmark = pytest.mark.precision
+
 EXTRA = {
     "classes": ["a", "b", "c"], "frequencies": [0.5, 0.25, 0.25], "images": 9, "fingerprint": "f", "meter": {},
     "spikes": {},

@@ -16,6 +16,8 @@ from snrise.schedules import Cosine
 from snrise.training import Generation, Precision, draw_labels, generate, trajectory
 from tiny import MIXED, network
 
+pytestmark = pytest.mark.precision
+
 GRID = uniform_time(Cosine(logsnr_min=-8.0, logsnr_max=8.0), 4)
 
 

@@ -18,6 +18,8 @@ from snrise.training.loop import step_seed
 from snrise.weightings import Constant, MinSnr
 from tiny import config, moments, perturbed, run, scramble
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.fixture(scope="module")
 def dataset():

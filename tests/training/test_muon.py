@@ -12,6 +12,8 @@ from snrise.training import Precision, load_state, muon, save_state, train
 from snrise.training.muon import QUINTIC, orthogonalized
 from tiny import NETWORKS
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8)])
 def test_singular_values_come_near_one(shape):

@@ -14,6 +14,8 @@ from snrise.training.precision import bf16_is_native, resolved
 from tiny import inputs
 from tiny import network as build_tiny
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.mark.parametrize(("shape", "expected"), [
     (Decay.LINEAR, [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 0.5, 0.0, 0.0]),

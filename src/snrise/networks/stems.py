@@ -112,11 +112,14 @@ class FoldedStem(nn.Module):
 def enlarged(weight: Tensor, own: Tensor, channels: int) -> Tensor | None:
     """A first or last layer's weight for patches k times as large as it knows; None if `own` is none of such a layer.
 
-    The first layer sees a patch pooled by k, times √k: a pooled image has to be multiplied by between 1, where it is
-    clean, and k, where it is noise, to be one of the process again (`pooling`). The last layer says each number for a
-    block of k×k. So the network goes on as it was, on pooled images. Of the weight as it was drawn, `own`, the
-    differences within blocks remain: without them, nothing would be seen or said of what is finer, and there would be
-    hardly a gradient towards it. `channels` are those of the image.
+    The first layer sees a patch pooled by k, times √k, and the last says each number for a block of k×k: what the
+    smaller network computed at z, the larger computes at the pooled image times √k. **That is where training begins,
+    and no exact continuation**, in three ways. The trunk is told λ, where the pooled image has λ + 2 log k. The pooled
+    image times g, 1 ≤ g ≤ k, would be one of the process, g depending on λ (`pooling`), where √k is one number for all.
+    And the coarse part of v is not v′ but another combination of v′ and the pooled image.
+
+    Of the weight as it was drawn, `own`, the differences within blocks remain: without them, nothing would be seen or
+    said of what is finer, and there would be hardly a gradient towards it. `channels` are those of the image.
     """
     was, now = weight.shape, own.shape
     other = [i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b]
