@@ -20,6 +20,8 @@ SMALL = ["sampling.steps=2", "log.grid=4", "network.levels.0.channels=16", "netw
          "data.only=[flags]", "training.batch=4", "log.every=8"]
 #: Images a second are a little fewer in a run, which logs.
 CAREFUL = 0.94
+#: A run that is slower than was measured is stopped after so many seconds more.
+GRACE = 15
 
 
 def trained(options: argparse.Namespace) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Run(how, Path(folder), dataset, state, lines.append) as run:
         started = time.perf_counter()
         for report in run:  # noqa: B007  # the last one is told
-            if time.time() > ends + 15:
+            if time.time() > ends + GRACE:
                 break
         spent = time.perf_counter() - started
         log = out / f"{options.train}.jsonl"

@@ -1,4 +1,4 @@
-"""As on an older processor: PyTorch's libraries held back to fewer instructions, which they read when they are loaded."""
+"""As on an older processor: PyTorch held back to fewer instructions by variables that it reads when it is loaded."""
 
 import os
 import sys

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from dataclasses import replace
 from functools import lru_cache
 
@@ -185,7 +186,14 @@ def test_a_probe_takes_real_steps():
     timed = probe(of(MIXED, "training.images=8"), CLASSES, torch.device("cpu"), seconds=0.0, most=4)
     assert timed.images_per_second > 0
     assert timed.batch == 1
-    assert probe(of(MIXED), None, torch.device("cpu"), seconds=3.0, most=2).batch == 2
+
+
+def test_a_probe_doubles_the_batch_while_there_is_time(monkeypatch):
+    """By a clock on which every look takes a hundredth of a second, whatever the machine does."""
+    clock = itertools.count(step=0.01)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    largest = {seconds: probe(of(MIXED), None, torch.device("cpu"), seconds, most=8).batch for seconds in (0.1, 9)}
+    assert largest == {0.1: 1, 9: 8}
 
 
 def test_a_picture_shows_the_plan():

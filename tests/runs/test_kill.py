@@ -53,7 +53,7 @@ def kill_somewhere(process, folder, draw):
 
 
 @pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-@pytest.mark.parametrize(("kills", "images"), [(3, 480), pytest.param(20, 3200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "images"), [(3, 800), pytest.param(20, 3200, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, trainer, kills, images):
     length = f"training.images={images}"
     straight = trainer(tmp_path / "straight", length, f"log.checkpoint={images}")
