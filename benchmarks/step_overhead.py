@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
-from train_step import OURS, stepping
+from train_step import HERE, OURS, stepping
 
 from snrise.networks import build
 from snrise.training import TrainState
@@ -52,8 +52,8 @@ def main() -> None:
     factors = tuple(options.factors)
     for name, config in OURS.items():
         network = build(config(options.side))
-        state, step = stepping(network, options.side, options.batch, "bf16", factors=factors)
-        _, small = stepping(Number(), options.side, options.batch, "bf16", factors=factors)
+        state, step = stepping(network, options.side, options.batch, HERE, factors=factors)
+        _, small = stepping(Number(), options.side, options.batch, HERE, factors=factors)
         parameters = list(network.parameters())
         gradients = [torch.randn_like(p) * 1e-3 for p in parameters]
 

@@ -4,7 +4,8 @@
 
 By part: clocks at the beginning and end of each part's forward and backward pass, over some steps. Beside it, its share
 of the multiplications, so that what is less efficient than the whole is seen. By operation: PyTorch's profiler, each
-operation's own time; those of the optimizer apart. The networks are those of `train_step.py`; bf16, eager.
+operation's own time; those of the optimizer apart. The networks are those of `train_step.py`, eager, in the precision
+that `auto` is here.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from train_step import OURS, stepping
+from train_step import HERE, OURS, stepping
 
 from snrise.networks import build, cost
 from snrise.networks.cost import outermost
@@ -119,7 +120,7 @@ def main() -> None:
         torch.manual_seed(0)
         network = build(config(options.side))
         counted = cost(network, (options.side, options.side))
-        _, step = stepping(network, options.side, options.batch, "bf16")
+        _, step = stepping(network, options.side, options.batch, HERE)
         step()
         times, whole = by_part(network, [part.name for part in counted.parts], step, options.steps)
         print(f"\n| {name}, {options.side} px, batch {options.batch} | multiplications | time | efficiency |")

@@ -34,6 +34,8 @@ from snrise.training.memory import keep_freed_memory
 from snrise.training.precision import resolved
 
 CPU = torch.device("cpu")
+#: What `auto` is on this processor.
+HERE = resolved(CPU, Precision.AUTO).value
 
 
 @dataclass
@@ -262,7 +264,7 @@ def main() -> None:
     options = parser.parse_args()
     held_back(options.isa)
     if options.precisions is None:
-        options.precisions = [resolved(CPU, Precision.AUTO).value]
+        options.precisions = [HERE]
     keep_freed_memory()
     rows = []
     print("| side | precision | mode | network | M parameters | GFLOP/image | images/s | GFLOP/s | share of peak |")

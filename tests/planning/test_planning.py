@@ -1,6 +1,7 @@
 """Plans: tables that add up, batches that are the largest, advice that is right."""
 
 import itertools
+import os
 import re
 import time
 from dataclasses import replace
@@ -207,3 +208,9 @@ def test_a_picture_shows_the_plan():
     assert tops == pytest.approx([found.step.peak / 2**30, found.checkpointed.peak / 2**30])
     (limit,) = {y for line in memory.lines for y in line.get_ydata()}
     assert limit == found.device.usable / 2**30
+
+
+def test_a_system_that_does_not_tell_its_memory(monkeypatch):
+    monkeypatch.delattr(os, "sysconf")
+    with pytest.raises(SnriseError, match="--device: got 'this machine'; allowed: one of h100, a100, 4090: the system"):
+        device("cpu")

@@ -196,7 +196,7 @@ class Dataset:
 
     @property
     def _workers(self) -> int:
-        return min(8, os.cpu_count() or 1) if self.workers is None else self.workers
+        return min(8, _cores()) if self.workers is None else self.workers
 
     def _finished(self, read: Iterator[Read]) -> Iterator[Batch]:
         for position, pixels, indices, skipped in read:
@@ -248,6 +248,11 @@ class Dataset:
             return [pixels(index) for index in indices]
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
             return list(pool.map(pixels, indices))
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _existing(folder: Path) -> Path:

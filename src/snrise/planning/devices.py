@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 
-from snrise._errors import unknown
+from snrise._errors import invalid, unknown
 from snrise.training import Precision
 from snrise.training.precision import bf16_is_native
 
@@ -92,6 +92,8 @@ def device(name: str) -> Device:
 
 def _memory() -> int:
     """The bytes that this machine has, or lets its processes have."""
+    if not hasattr(os, "sysconf"):  # Windows
+        raise invalid("--device", "this machine", f"one of {', '.join(DEVICES)}: the system does not tell its memory")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
