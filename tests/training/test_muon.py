@@ -7,6 +7,7 @@ from diffusers import DiTTransformer2DModel, UNet2DModel
 from snrise import build, documents
 from snrise._errors import SnriseError
 from snrise.networks import Level, UViT, UViTConfig
+from snrise.networks import build as build_network
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
 from snrise.training import Precision, load_state, muon, save_state, train
 from snrise.training.muon import QUINTIC, orthogonalized
@@ -73,6 +74,14 @@ def test_the_edges_of_a_vit():
     net = NETWORKS["vit"]["class tokens"].build(3)
     of_a_block = {f"blocks.{i}.{name}.weight" for i in range(3) for name in ("qkv", "out", "enter", "leave")}
     assert orthogonal(net, muon(net)) == of_a_block
+
+
+def test_the_edges_of_jit():
+    net = build_network("jit-b-256", classes=10, device="meta")
+    left = {name.split(".", 1)[0] for name in net.edges} | {"modulation"}
+    assert left == {"conditioning", "enter", "positions", "modulation", "leave", "blocks"}
+    assert {name for name in net.edges if name.startswith("blocks.")} == {
+        f"blocks.{i}.modulation.{part}" for i in range(12) for part in ("weight", "bias")}
 
 
 @pytest.mark.parametrize("config", [pytest.param(c, id=n) for table in NETWORKS.values() for n, c in table.items()])
