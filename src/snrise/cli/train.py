@@ -45,6 +45,11 @@ def train(
                                   "such as to go on at another --resolution: its schedule is shifted by the rule.",
                                   show_default=False)
     ] = None,
+    grow: Annotated[
+        int | None, typer.Option(help="With --from: 2 for twice the side. Its network stays, unchanged, the exact coarse "
+                                 "half of a new one, of which a level for what is finer is trained.",
+                                 show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
     ] = None,
@@ -67,7 +72,7 @@ def train(
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds = None if budget is None else _seconds(budget, given)
-    config = parse(_document(given, data, resolution, start))
+    config = build.with_measured_bands(parse(_document(given, data, resolution, start, grow)))
     where = device_of(device)
     dataset = build.dataset(config)
     build.recipe(config)
@@ -97,11 +102,16 @@ def train(
         raise typer.Exit(128 + stopped[0])
 
 
-def _document(arguments: list[str], data: str | None, resolution: str | None, start: Path | None) -> dict[str, Any]:
+def _document(
+    arguments: list[str], data: str | None, resolution: str | None, start: Path | None, grow: int | None
+) -> dict[str, Any]:
     """The plain settings that the command line asks for."""
     names = [a for a in arguments if "=" not in a]
     require(len(names) <= 1, "train", names, "one recipe or config file, then key=value settings")
-    if start is not None and not names:
+    require(grow is None or (start is not None and not names), "--grow", grow, "with --from, and no recipe beside it")
+    if start is not None and grow is not None:
+        document = build.grown(start, grow)
+    elif start is not None and not names:
         document = build.transferred(start)
     else:
         default = "folder" if data not in (None, "emoji") else documents.DEFAULT_RECIPE

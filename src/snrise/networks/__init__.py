@@ -7,6 +7,7 @@ from snrise._errors import unknown
 from snrise.networks.base import NetworkConfig, StageShape
 from snrise.networks.cost import Cost, cost
 from snrise.networks.levels import Kind, Level
+from snrise.networks.nested import Nested, NestedConfig
 from snrise.networks.presets import PRESETS
 from snrise.networks.stems import Stem
 from snrise.networks.unet import UNet, UNetConfig
@@ -14,12 +15,14 @@ from snrise.networks.uvit import Skip, UViT, UViTConfig
 from snrise.networks.vit import ViT, ViTConfig
 
 __all__ = [
-    "NETWORKS", "PRESETS", "Cost", "Kind", "Level", "NetworkConfig", "Skip", "StageShape", "Stem", "UNet", "UNetConfig",
-    "UViT", "UViTConfig", "ViT", "ViTConfig", "build", "cost",
+    "NETWORKS", "PRESETS", "Cost", "Kind", "Level", "Nested", "NestedConfig", "NetworkConfig", "Skip", "StageShape",
+    "Stem", "UNet", "UNetConfig", "UViT", "UViTConfig", "ViT", "ViTConfig", "build", "cost",
 ]
 
 #: Every network's config by the name that a config gives it.
-NETWORKS: dict[str, type[NetworkConfig]] = {"uvit": UViTConfig, "unet": UNetConfig, "vit": ViTConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {
+    "nested": NestedConfig, "uvit": UViTConfig, "unet": UNetConfig, "vit": ViTConfig,
+}
 
 
 def build(

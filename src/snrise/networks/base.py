@@ -50,13 +50,18 @@ class NetworkConfig(ABC):
     def divisor(self) -> int:
         """What an image's height and width must be multiples of."""
 
+    @property
+    @abstractmethod
+    def features(self) -> tuple[int, int]:
+        """What the network's `with_features` gives beside its prediction: channels, and what a side is divided by."""
+
     @abstractmethod
     def stages(self) -> tuple[StageShape, ...]:
         """What an image passes through, in order."""
 
     @abstractmethod
     def build(self, classes: int | None) -> nn.Module:
-        """The network: `network(z, logsnr, labels)`, with the attributes `classes` and `edges`.
+        """The network: `network(z, logsnr, labels)`, with the attributes `classes` and `edges`, and `with_features`.
 
         `edges` are the names of the parameters where the image, λ and the class enter, where λ and the class scale and
         shift, and where the image leaves: an optimizer for matrices within a network leaves them to another.

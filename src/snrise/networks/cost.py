@@ -92,8 +92,10 @@ def copied(network: nn.Module, make: Callable[[Tensor], Tensor]) -> nn.Module:
 
 
 def part_of(name: str) -> str:
-    """The part that a parameter or module belongs to: `ups.0.project.weight` -> `ups.0`."""
+    """The part that a parameter or module belongs to: `ups.0.project.weight` -> `ups.0`; in a nest, `inner.ups.0`."""
     first, *rest = name.split(".")
+    if first == "inner" and rest:
+        return f"inner.{part_of('.'.join(rest))}"
     return f"{first}.{rest[0]}" if rest and rest[0].isdecimal() else first
 
 

@@ -52,6 +52,10 @@ class LeveledConfig(NetworkConfig):
         return [self.stem * 2**i for i in range(len(self.levels))]
 
     @property
+    def features(self) -> tuple[int, int]:
+        return self.levels[0].channels, self.stem
+
+    @property
     def on_patches(self) -> tuple[str, ...]:
         return () if self.stem_kind is Stem.WAVELET else ("stem.",)
 
@@ -83,12 +87,18 @@ class LeveledNetwork(nn.Module):
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
     ) -> Images:
+        return self.with_features(z, logsnr, labels, context)[0]
+
+    def with_features(
+        self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction, and what the last layer makes it of: see `NetworkConfig.features`."""
         check_size(z, self.config.divisor, self.config.image_channels)
         check_context(context, self.config.context)
         emb = self.conditioning(logsnr, labels)
         h = self.stem.down(z)
-        out: Tensor = self.stem.up(F.silu(self.norm(self.trunk(h, emb, context))))
-        return out
+        h = F.silu(self.norm(self.trunk(h, emb, context)))
+        return self.stem.up(h), h
 
     @property
     def edges(self) -> frozenset[str]:

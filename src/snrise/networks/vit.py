@@ -55,6 +55,10 @@ class ViTConfig(NetworkConfig):
         return self.patch
 
     @property
+    def features(self) -> tuple[int, int]:
+        return self.width, self.patch
+
+    @property
     def on_patches(self) -> tuple[str, ...]:
         return ("enter.0.", "leave.")
 
@@ -126,6 +130,12 @@ class ViT(nn.Module):
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
     ) -> Images:
+        return self.with_features(z, logsnr, labels, context)[0]
+
+    def with_features(
+        self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The prediction, and what the last layer makes it of: see `NetworkConfig.features`."""
         check_size(z, self.config.patch, self.config.image_channels)
         check_context(context, self.config.context)
         emb = self.conditioning(logsnr, labels)
@@ -140,7 +150,7 @@ class ViT(nn.Module):
             h = (recomputed(step) if self.config.checkpoint else step)(h, emb)
         scale, shift = self.modulation(emb)[:, None].chunk(2, dim=-1)
         h = torch.addcmul(shift, self.norm(h[:, -size[0] * size[1] :]), 1 + scale)
-        return F.pixel_shuffle(from_tokens(self.leave(h), size), self.config.patch)
+        return F.pixel_shuffle(from_tokens(self.leave(h), size), self.config.patch), from_tokens(h, size)
 
     def _class_tokens(self, labels: Labels | None, batch: int, like: Tensor) -> Tensor:
         """The class, once for each of its tokens, with their positions: [b tokens width]."""

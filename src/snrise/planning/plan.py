@@ -74,7 +74,8 @@ def plan(config: RunConfig, classes: int | None, device: Device) -> Plan:
     without, everywhere, ours = (
         steps(chosen, how.batch, how.accumulate) for chosen in ((), steps.settings, steps.chosen)
     )
-    table = rows(config, cost(build_network(config.network, classes, device="meta"), image), without, everywhere)
+    abstract = build.linked(config, build_network(config.network, classes, device="meta"))
+    table = rows(config, cost(abstract, image), without, everywhere)
     largest = largest_batch(lambda batch: steps(steps.chosen, batch).peak, device.usable)
     report = diagnose(build.schedule(config), image, config.schedule.reference or (64, 64))
     return Plan(

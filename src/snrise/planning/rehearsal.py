@@ -57,7 +57,7 @@ def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsa
     there = replace(config.training, precision=device.precision(config.training.precision))
     config = replace(config, training=there)
     recipe = build.recipe(config)
-    weightless = build_network(config.network, classes, device="meta")
+    weightless = build.linked(config, build_network(config.network, classes, device="meta"))
     with imagined(gpu=device.gpu) as ledger:
         network = copied(weightless, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
         state = build.begun(config, network)

@@ -1,7 +1,7 @@
 """The optimizer and its learning rate, a pure function of the images seen."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -67,8 +67,13 @@ def adamw(
 
     The learning rate is set anew before each step.
     """
-    groups = _groups(network.parameters(), betas, weight_decay)
+    groups = _groups(_trained(network), betas, weight_decay)
     return AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+
+
+def _trained(network: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that are not frozen."""
+    return (p for p in network.parameters() if p.requires_grad)
 
 
 def _groups(
@@ -101,8 +106,8 @@ def muon(
             "muon.network", type(network).__name__, "a network with the attribute `edges`: the names of the parameters "
             "where image, λ and class enter, and where the image leaves", "add it, frozenset() for none, or use adamw",
         )
-    inner = [p for name, p in network.named_parameters() if p.ndim >= 2 and name not in edges]
+    inner = [p for name, p in network.named_parameters() if p.requires_grad and p.ndim >= 2 and name not in edges]
     chosen = {id(p) for p in inner}
-    rest = _groups((p for p in network.parameters() if id(p) not in chosen), betas, weight_decay)
+    rest = _groups((p for p in _trained(network) if id(p) not in chosen), betas, weight_decay)
     first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": scale}
     return Muon([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True, precision=precision)

@@ -27,7 +27,8 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     tensors = part_of_checkpoint(path, "ema")
     own = []
     for name, p in state.network.named_parameters():
-        weight = _fitted(state.network, name, tensors.get(f"ema.{name}"), p)
+        inner = name.removeprefix("inner.")  # of a network that has grown around the other
+        weight = _fitted(state.network, name, tensors.get(f"ema.{name}", tensors.get(f"ema.{inner}")), p)
         if weight is None:
             own.append(name)
         else:
