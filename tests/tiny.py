@@ -20,8 +20,13 @@ from snrise import build, cli
 from snrise.config import parse
 from snrise.documents import override, resolve
 from snrise.metrics import Extractor
-from snrise.networks import Kind, Level, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
+from snrise.nest import Link
+from snrise.networks import Kind, Level, Nested, NestedConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
+from snrise.networks import build as build_network
+from snrise.process import Prediction, Target
 from snrise.training import train
+
+V = Target(Prediction.V)
 
 #: Every member of NETWORKS by name: configs of each sort.
 NETWORKS = {
@@ -64,6 +69,20 @@ NETWORKS = {
     },
 }
 MIXED = NETWORKS["uvit"]["mixed"]
+SMALL = UViTConfig(levels=(Level(channels=16, blocks=1), Level(channels=16, blocks=1)), embedding=32)
+NEST = NestedConfig(
+    inner=SMALL, level=Level(channels=16, blocks=1), variances=(0.02, 0.03, 0.004), frozen=False, embedding=32,
+)
+NETWORKS["nested"] = {
+    "nest": NEST,
+    "nest in a nest": NestedConfig(
+        inner=NEST, level=Level(channels=16, blocks=2), variances=(0.01, 0.01, 0.002), frozen=False, embedding=32,
+    ),
+    "around a vit": NestedConfig(
+        inner=NETWORKS["vit"]["class tokens"], level=Level(channels=16, blocks=1, attention=True, head=8),
+        variances=(0.02, 0.03, 0.004), frozen=False, embedding=32,
+    ),
+}
 
 #: Features that cost nothing: pixels pooled to 4x4.
 POOLED = Extractor(
@@ -93,6 +112,15 @@ def config(*overrides):
     return parse(document)
 
 
+def built(config, classes=None, device=None, target=V):
+    """The network of a config; nests in it know that v is predicted."""
+    network = build_network(config, classes, device)
+    for module in network.modules():
+        if isinstance(module, Nested):
+            module.link = Link(target)
+    return network
+
+
 def perturbed(network, scale=0.1, seed=0):
     """The network with random numbers added to all of its weights, so that nothing is zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -105,7 +133,7 @@ def perturbed(network, scale=0.1, seed=0):
 def network(which=MIXED, classes=None, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return perturbed(which.build(classes)).eval()
+        return perturbed(built(which, classes)).eval()
 
 
 def inputs(batch=2, size=(16, 16), seed=0):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         losses,
         metrics,
         models,
+        nest,
         networks,
         planning,
         plots,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SnriseError", "__version__", "build", "config", "data", "denoisers", "diagnostics", "documents", "evaluation",
-    "levels", "losses", "metrics", "models", "networks", "planning", "plots", "pooling", "process", "runs", "samplers",
+    "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process", "runs", "samplers",
     "schedules", "training", "weightings",
 ]
 

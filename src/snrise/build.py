@@ -26,7 +26,7 @@ from snrise.networks.haar import band_variances
 from snrise.pooling import factors_for
 from snrise.process import Target
 from snrise.samplers import GRIDS, Grid, Sampler
-from snrise.schedules import Schedule, interpolated_for_resolution
+from snrise.schedules import Schedule, Shifted, interpolated_for_resolution
 from snrise.training import (
     Checkpoint,
     Ema,
@@ -44,6 +44,7 @@ from snrise.training import (
     newest_whole,
     read_header,
 )
+from snrise.weightings import Edm
 
 #: So many images at most are looked at for the power of their detail bands.
 MEASURED = 512
@@ -293,14 +294,22 @@ def grown(path: Path, factor: int) -> dict[str, Any]:
 
 
 def with_measured_bands(config: RunConfig) -> RunConfig:
-    """The settings with the power of the detail bands of the run's own images, where it was not measured yet."""
+    """The settings with the power of the detail bands of the run's own images, where it was not measured yet.
+
+    With s² their mean, the loss is on what the outer level says, and λ is drawn where bands are neither plain nor
+    drowned: at λ + 2 log s of the base schedule. Where `loss.levels.draw` is given, the loss is left as it is.
+    """
     network = config.network
     if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:
         return config
     images = dataset(config)
     shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
     a, b, c = (float(f"{v:.3g}") for v in band_variances(to_float(shown)).tolist())
-    return replace(config, network=replace(network, variances=(a, b, c)))
+    loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
+    if loss.levels.draw is None:
+        draw = Shifted(base=config.schedule.base, factor=size)
+        loss = replace(loss, weighting=Edm(sigma_data=size), levels=replace(loss.levels, draw=draw))
+    return replace(config, network=replace(network, variances=(a, b, c)), loss=loss)
 
 
 def _files(path: Path) -> list[Path]:

@@ -122,6 +122,28 @@ def test_a_recipe_may_begin_with_a_runs_weights(tmp_path):
     assert re.search(told, train("tiny.yaml", "training.start=first", "training.images=8", "--out", "third"))
 
 
+def test_growing_by_an_octave(tmp_path):
+    """The network of the run below becomes the inner one, weights and all; the outer level's bands are measured."""
+    train("tiny.yaml", "--out", "low")
+    grow = ("--from", "low", "--grow", "2", "--out", "high", "training.images=16", "training.optimizer=muon")
+    output = train(*grow)
+    assert "tiny-grown: 561 images at 32x32" in output
+    settings = parse(yaml.safe_load((tmp_path / "high" / "config.yaml").read_text()))
+    assert settings.network.inner == config().network
+    assert settings.network.frozen
+    assert max(settings.network.variances) < 0.2
+    assert settings.schedule.reference == (64, 64)
+    low, high = (weights(tmp_path / name) for name in ("low", "high"))
+    inner = {name: value for name, value in high.items() if ".inner." in name and name.startswith("ema.")}
+    assert inner
+    for name, value in inner.items():
+        assert torch.equal(value, low[name.replace(".inner.", ".")]), name
+    # The same command again goes on; the nest samples and grows like any other run.
+    assert "going on from 16 images" in train(*grow)
+    command("sample", "high", "-n", 2, "--steps", 2, "--out", "grid.png")
+    assert "as drawn" in train("--from", "high", "--grow", "2", "--out", "higher", "training.images=8")
+
+
 def test_weights_of_another_network_do_not_fit(tmp_path, monkeypatch, capsys):
     train("tiny.yaml", "training.images=8", "--out", "first")
     vit = "network={kind: vit, width: 48, depth: 1, patch: 4, head: 16, bottleneck: 8, class_tokens: 0}"
@@ -324,6 +346,8 @@ ERRORS = [
     (["tiny.yaml", "--device", "meta"], "--device: got 'meta'; not usable here"),
     (["tiny.yaml", "training.class_dropout=2"], "config.training.class_dropout: got 2.0; allowed: a share in [0, 1]"),
     (["tiny.yaml", "training.batch=0"], "config.training.batch: got 0; allowed: a whole number above 0"),
+    (["tiny.yaml", "--grow", "2"], "--grow: got 2; allowed: with --from, and no recipe beside it"),
+    (["--from", "emoji-32", "--grow", "3"], "--grow: got 3; allowed: 2; grow an octave at a time"),
     (["tiny.yaml", "--budget", "soon"], "--budget: got 'soon'; allowed: a time; such as 90s, 10m or 2h"),
     (["tiny.yaml", "--budget", "9s", "training.images=8"],
      "train: got ['--budget', 'training.images=8']; allowed: --budget or training.images, not both"),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from snrise.networks import PRESETS, build, cost
+from snrise.networks import PRESETS, cost
 from snrise.networks.memory import Ledger
-from tiny import NETWORKS
+from tiny import NETWORKS, built
 
 TINY = [pytest.param(config, (32, 48), id=name) for table in NETWORKS.values() for name, config in table.items()]
 #: Those that run in a moment; the rest is the same code.
@@ -18,11 +18,11 @@ FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k
 @pytest.mark.parametrize(("config", "image"), [*TINY, *SMALL])
 @pytest.mark.parametrize("classes", [None, 5])
 def test_parameters_and_operations_are_those_of_a_real_pass(config, image, classes):
-    network = build(config, classes)
+    network = built(config, classes)
     labels = None if classes is None else torch.zeros(1, dtype=torch.int64)
     with FlopCounterMode(display=False, custom_mapping=FUSED) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *image), torch.zeros(1), labels)
-    found = cost(build(config, classes, device="meta"), image)
+    found = cost(built(config, classes, "meta"), image)
     assert found.flops == counter.get_total_flops()
     assert found.parameters == sum(p.numel() for p in network.parameters())
 
@@ -30,11 +30,11 @@ def test_parameters_and_operations_are_those_of_a_real_pass(config, image, class
 @pytest.mark.parametrize("config", [config for table in NETWORKS.values() for config in table.values()])
 def test_every_part_stands_at_one_stage_or_at_none(config):
     """The parts that stages name are the network's; no blocks are left over."""
-    found = cost(build(config, 3, device="meta"), (32, 32))
+    found = cost(built(config, 3, "meta"), (32, 32))
     named = [part for stage in config.stages() for part in stage.parts]
     assert len(named) == len(set(named))
-    left = {part.name.split(".")[0] for part in found.parts if part.name not in named}
-    assert left <= {"conditioning", "stem", "norm", "enter", "leave", "modulation", "positions"}
+    left = {part.name.rpartition("inner.")[2].split(".")[0] for part in found.parts if part.name not in named}
+    assert left <= {"conditioning", "stem", "norm", "enter", "leave", "modulation", "positions", "bridge"}
 
 
 def test_a_ledger_counts_memory_once_and_until_nobody_holds_it():

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from snrise.networks import ViTConfig
+from snrise.networks import NestedConfig, ViTConfig
 from snrise.networks.recomputing import recomputed
-from tiny import NETWORKS, inputs, perturbed
+from tiny import NETWORKS, built, inputs, perturbed
 
 CONFIGS = [pytest.param(config, id=name) for table in NETWORKS.values() for name, config in table.items()]
 
@@ -17,13 +17,15 @@ def changed(config, **settings):
     """The config with settings of its blocks changed, in all levels."""
     if isinstance(config, ViTConfig):
         return replace(config, **settings)
+    if isinstance(config, NestedConfig):
+        return replace(config, inner=changed(config.inner, **settings), level=replace(config.level, **settings))
     return replace(config, levels=tuple(replace(level, **settings) for level in config.levels))
 
 
 def made(config, *, checkpoint, dropout=0.3, context=None):
     torch.manual_seed(0)
-    config = changed(replace(config, context=context), checkpoint=checkpoint, dropout=dropout)
-    return perturbed(config.build(3)).train()
+    config = config if context is None else replace(config, context=context)
+    return perturbed(built(changed(config, checkpoint=checkpoint, dropout=dropout), 3)).train()
 
 
 def step(network, *, bf16=False, context=None):

@@ -46,8 +46,8 @@ def train(
                                   show_default=False)
     ] = None,
     grow: Annotated[
-        int | None, typer.Option(help="With --from: 2 for twice the side. Its network stays, unchanged, the exact coarse "
-                                 "half of a new one, of which a level for what is finer is trained.",
+        int | None, typer.Option(help="With --from: 2 for twice the side. Its network stays, unchanged, the exact "
+                                 "coarse half of a new one, of which a level for what is finer is trained.",
                                  show_default=False)
     ] = None,
     seed: Annotated[

@@ -12,11 +12,12 @@ from snrise._typing import Size, StrEnum
 
 
 class Way(StrEnum):
-    """Whether a stage stands on the way to lower resolutions, at the turn, or on the way back."""
+    """Whether a stage stands on the way to lower resolutions, at the turn, or on the way back; or, in a nest, apart."""
 
     DOWN = "down"
     MIDDLE = "middle"
     UP = "up"
+    DETAILS = "details"
 
 
 class StageShape(NamedTuple):

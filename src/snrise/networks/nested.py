@@ -81,7 +81,7 @@ class NestedConfig(NetworkConfig):
             ) for stage in self.inner.stages()
         )
         kind = "attention" if self.level.attends else self.level.kind.value
-        outer = StageShape(2, self.level.channels, self.level.blocks, kind, Way.UP, ("outer",), "level.checkpoint")
+        outer = StageShape(2, self.level.channels, self.level.blocks, kind, Way.DETAILS, ("outer",), "level.checkpoint")
         return (*inner, outer)
 
     def build(self, classes: int | None) -> "Nested":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from snrise.config import RunConfig
+from snrise.networks import NestedConfig
 from snrise.networks.leveled import LeveledConfig
 from snrise.networks.stems import factor_for
 from snrise.planning.rehearsal import Rehearsal, Steps
@@ -39,6 +40,8 @@ def about_resolution(config: RunConfig, rows: Sequence[Row]) -> list[str]:
 def _wiser(config: RunConfig) -> str:
     """What that means for this network."""
     network, (height, width) = config.network, config.data.resolution
+    if isinstance(network, NestedConfig):
+        return "fewer network.level.blocks, or fewer network.level.channels"
     if not isinstance(network, LeveledConfig):
         return f"network.patch={factor_for((height, width), HIGH)}"
     stem = max(network.stem, factor_for((height, width), FIRST))

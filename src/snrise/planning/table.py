@@ -37,7 +37,7 @@ def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehears
     owner = {part: name for name, stage in stages.items() for part in stage.parts} | _REST
 
     def total(name: str, sizes: Mapping[str, int]) -> int:
-        return sum(size for part, size in sizes.items() if owner.get(part, "stem") == name)
+        return sum(size for part, size in sizes.items() if _owner(owner, part) == name)
 
     parameters = {part.name: part.parameters for part in found.parts}
     flops = {part.name: 2 * part.macs for part in found.parts}
@@ -53,6 +53,11 @@ def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehears
 
 #: What stands at no level; all else that is none's is the stem's.
 _REST = {"conditioning": "condition", "loss": "loss"}
+
+
+def _owner(owner: Mapping[str, str], part: str) -> str:
+    """Where a part is put down to; what is nowhere in an inner network, as if it were in the outer one."""
+    return owner.get(part) or _REST.get(part.rpartition("inner.")[2], "stem")
 
 
 def _cells(stage: StageShape, image: Size) -> Size:

@@ -1,0 +1,130 @@
+"""A nest: pooled, it is its inner network, whatever the outer level says."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from examples import PROCESSES, flat
+from snrise._errors import SnriseError
+from snrise.denoisers import from_network
+from snrise.losses import denoising_loss
+from snrise.nest import Link
+from snrise.networks import Kind, Level, NestedConfig
+from snrise.networks.haar import band_variances, haar, unhaar
+from snrise.pooling import pool
+from snrise.process import VP, Prediction, Target, diffuse
+from snrise.training import adamw, muon
+from tiny import NEST, NETWORKS, V, built, inputs, perturbed
+
+LOGSNRS = torch.tensor([-15.0, -3.0, 0.0, 4.0, 15.0], dtype=torch.float64)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pooled_and_inner(network, target, z, labels=None):
+    """x̂ of a nest, pooled; and x̂ of its inner network, asked about the pooled image by itself."""
+    found = Link(target).coarse(LOGSNRS)
+    seen = found.gain[:, None, None, None] * pool(z, 2)
+    mine = from_network(network, target, labels)(z, LOGSNRS)
+    return pool(mine, 2), from_network(network.inner, target, labels)(seen, found.logsnr)
+
+
+@pytest.mark.parametrize("process", flat(PROCESSES))
+@pytest.mark.parametrize("prediction", Prediction)
+def test_pooled_it_is_its_inner_network(prediction, process):
+    target = Target(prediction, process)
+    network = perturbed(built(NEST, 3, target=target)).double().eval()
+    z = diffuse(noise(5, 3, 8, 12), noise(5, 3, 8, 12, seed=1), LOGSNRS, process)
+    mine, inner = pooled_and_inner(network, target, z, torch.tensor([0, 1, 2, 0, 1]))
+    assert inner.std() > 0.1
+    assert_close(mine, inner, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS["nested"])
+def test_any_network_may_be_inside_also_a_nest(name):
+    config = NETWORKS["nested"][name]
+    network = perturbed(built(config)).double().eval()
+    side = 2 * config.divisor
+    z = diffuse(noise(5, 3, side, side), noise(5, 3, side, side, seed=1), LOGSNRS)
+    mine, inner = pooled_and_inner(network, V, z)
+    assert_close(mine, inner, rtol=1e-9, atol=1e-9)
+
+
+def test_training_the_outer_level_leaves_the_inner_network_as_it_is():
+    torch.manual_seed(0)
+    network = perturbed(built(replace(NEST, frozen=True), 3)).train()
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    optimizer = muon(network)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3
+    z, logsnr = inputs(4)
+    for _ in range(3):
+        loss, _ = denoising_loss(network, V, z.clamp(-1, 1), torch.randn_like(z), logsnr, torch.tensor([0, 1, 2, 3]))
+        loss.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith("inner.")]
+    assert {name for name in before if not name.startswith("inner.")} == moved
+    assert all(p.requires_grad != name.startswith("inner.") for name, p in network.named_parameters())
+    chosen = {p for group in adamw(network).param_groups for p in group["params"]}
+    assert not [p for name, p in network.named_parameters() if name.startswith("inner.") and p in chosen]
+
+
+def test_a_frozen_network_is_without_dropout_while_the_outer_level_learns():
+    inner = replace(NEST.inner, levels=tuple(replace(level, dropout=0.5) for level in NEST.inner.levels))
+    frozen, free = (perturbed(built(replace(NEST, inner=inner, frozen=f))).train() for f in (True, False))
+    z, logsnr = inputs()
+    assert torch.equal(frozen(z, logsnr), frozen(z, logsnr))
+    assert not torch.equal(free(z, logsnr), free(z, logsnr))
+    assert frozen.inner.training
+
+
+def test_it_begins_as_the_best_linear_estimate_of_the_details():
+    network = built(NEST).double()
+    z = noise(5, 3, 8, 8)
+    x = from_network(network, V)(z, LOGSNRS)
+    alpha, sigma = (a.reshape(-1, 1, 1, 1) for a in VP.alpha_sigma(LOGSNRS))
+    for band, variance in enumerate(NEST.variances):
+        wanted = alpha * variance / (alpha**2 * variance + sigma**2) * haar(z)[1][:, band]
+        # The variances are kept in float32.
+        assert_close(haar(x)[1][:, band], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_transform_is_orthonormal_and_its_coarse_band_is_the_pooled_image():
+    x = noise(2, 3, 6, 10)
+    coarse, details = haar(x)
+    assert_close(unhaar(coarse, details), x)
+    assert_close(coarse.square().sum() + details.square().sum(), x.square().sum())
+    assert_close(coarse, 2 * pool(x, 2))
+    stripes = torch.tensor([1.0, -1.0]).repeat(4).expand(1, 1, 8, 8)
+    assert_close(band_variances(stripes), torch.tensor([4.0, 0.0, 0.0], dtype=torch.float64))
+    assert_close(band_variances(stripes.mT), torch.tensor([0.0, 4.0, 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"variances": (0.1, 0.0, 0.1)}, "NestedConfig.variances: got (0.1, 0.0, 0.1); allowed: three numbers above 0"),
+    ({"embedding": 0}, "NestedConfig.embedding: got 0"),
+    ({"level": Level(channels=32, blocks=1, kind=Kind.TRANSFORMER)}, "NestedConfig.level.kind: got 'transformer'"),
+    ({"level": Level(channels=32, blocks=0)}, "NestedConfig.level.blocks: got 0"),
+])
+def test_what_a_config_refuses(change, message):
+    with pytest.raises(SnriseError, match=f"^{re.escape(message)}"):
+        replace(NEST, **change)
+
+
+def test_a_nest_that_does_not_know_its_target_says_so():
+    with pytest.raises(SnriseError, match=r"network\.link: none; a nest has to know its target"):
+        NEST.build(None)(*inputs())
+
+
+def test_a_side_that_cannot_be_halved_is_refused():
+    assert isinstance(NEST, NestedConfig)
+    with pytest.raises(SnriseError, match="sides that are multiples of 4; nearest: 16x16 or 20x16"):
+        built(NEST)(*inputs(size=(18, 16)))
