@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SnriseError", "__version__", "build", "config", "data", "denoisers", "diagnostics", "documents", "evaluation",
-    "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process", "runs", "samplers",
-    "schedules", "training", "weightings",
+    "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process", "runs",
+    "samplers", "schedules", "training", "weightings",
 ]
 
 

@@ -35,6 +35,8 @@ def commands() -> list[list[str]]:
 def shortened(arguments: list[str]) -> list[str]:
     """The same with small settings; of options given twice, the last counts."""
     match arguments:
+        case ["train", *_] if "--grow" in arguments:
+            return [*arguments, *(part for part in SMALL if not part.startswith("network.")), "network.level.blocks=1"]
         case ["train", *_] if "--budget" in arguments:
             short = [part for part in SMALL if not part.startswith("training.images=")]
             return [*arguments, *short, "--budget", "1s"]
