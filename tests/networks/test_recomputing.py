@@ -64,7 +64,7 @@ def test_dropout_acts():
     assert not torch.equal(dropped, whole)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [c for c in CONFIGS if not isinstance(c.values[0], NestedConfig)])
 def test_with_context_too(config):
     context = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
     found = []

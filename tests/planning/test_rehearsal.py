@@ -14,12 +14,11 @@ from snrise import build
 from snrise.data import Batch
 from snrise.losses import denoising_loss
 from snrise.networks import attention
-from snrise.networks import build as build_network
 from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning import Device, rehearse
 from snrise.training import train
-from tiny import MIXED, NETWORKS, config
+from tiny import MIXED, NETWORKS, built, config
 
 pytestmark = pytest.mark.precision
 
@@ -145,7 +144,7 @@ def test_on_a_gpu_it_keeps_what_cuda_keeps(which, half):
         own = {p.untyped_storage()._cdata for p in network.parameters()}
         return sum(storage.nbytes() for key, storage in held.items() if key not in own)
 
-    meta = build_network(which, device="meta")
+    meta = built(which, device="meta")
 
     def on(device):
         like = copied(meta, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device))
