@@ -177,6 +177,7 @@ def test_precision_is_the_input_s_under_autocast():
     assert_close(wavelet.synthesis(wavelet.analysis(x)), x)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")  # PyTorch's, and not of this test
 def test_it_is_traced_as_one_graph():
     wavelet = Wavelet(2)
     traced = torch.compile(lambda x: wavelet.synthesis(2 * wavelet.analysis(x)), backend="eager", fullgraph=True)
