@@ -44,6 +44,7 @@ class Detail(NamedTuple):
 class Link:
     """What a nest needs to know of the target that it is trained for.
 
+    >>> import torch
     >>> from snrise.process import Prediction
     >>> coarse = Link(Target(Prediction.V)).coarse(torch.zeros(1), factor=2)
     >>> [round(value.item(), 4) for value in coarse]
