@@ -69,7 +69,7 @@ class Wavelet:
         check_sides((x.shape[2], x.shape[3]), self.divisor, where="Wavelet.image")
         c = x.shape[1]
         bands: list[Tensor] = []
-        for level, (low, high) in enumerate(_NORMS[:self.levels], start=1):
+        for level, (low, high) in enumerate(_NORMS[:self.levels], 1):
             quarters = _split(_split(x, 3), 2)
             x, one, both = quarters[:, :c], quarters[:, c:3 * c], quarters[:, 3 * c:]
             side = 1 << (self.levels - level)
