@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
 from snrise import build, cli
@@ -154,6 +155,16 @@ def moments(state):
     """What the optimizer remembers, by the parameter's name."""
     names = {p: name for name, p in state.network.named_parameters()}
     return {names[p]: kept for p, kept in state.optimizer.state.items()}
+
+
+def pretends_to_be_on_a_gpu():
+    """Whether PyTorch's tensors without numbers may say that they are on a GPU where there is none: newer ones may."""
+    try:
+        with FakeTensorMode():
+            torch.empty(2, device="cuda")[:, None].clamp(0)  # looked up by its index, it asks older ones for a driver
+    except RuntimeError:
+        return False
+    return torch.backends.cuda.is_built()
 
 
 def size_of(path):

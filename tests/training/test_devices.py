@@ -13,7 +13,7 @@ from snrise.networks import attention
 from snrise.networks import build as build_network
 from snrise.networks.cost import copied
 from snrise.training import loop
-from tiny import config
+from tiny import config, pretends_to_be_on_a_gpu
 
 
 class WithoutDriver(TorchFunctionMode):
@@ -38,7 +38,7 @@ def no_cached_positions():
     attention.axial_angles.cache_clear()
 
 
-@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this PyTorch knows no CUDA")
+@pytest.mark.skipif(not pretends_to_be_on_a_gpu(), reason="this PyTorch asks for CUDA, or a driver")
 @pytest.mark.parametrize("settings", [(), ("training.accumulate=3", "training.optimizer=muon")])
 def test_every_tensor_of_a_step_is_where_the_network_is(settings, monkeypatch):
     how, own, asked = config(*settings), torch.Generator, []
