@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         diagnostics,
         documents,
         evaluation,
+        growing,
         levels,
         losses,
         metrics,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SnriseError", "__version__", "build", "config", "data", "denoisers", "diagnostics", "documents", "evaluation",
-    "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process", "runs",
-    "samplers", "schedules", "training", "weightings",
+    "growing", "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process",
+    "runs", "samplers", "schedules", "training", "weightings",
 ]
 
 

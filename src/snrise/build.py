@@ -15,18 +15,17 @@ from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Size
 from snrise.config import DataConfig, RunConfig, SourceKind, parse
 from snrise.construct import plain
-from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source, to_float
+from snrise.data import Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source
 from snrise.levels import Levels
 from snrise.models import located, no_checkpoint
 from snrise.nest import Link
-from snrise.networks import Nested, NestedConfig
+from snrise.networks import Nested
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
-from snrise.networks.haar import band_variances
 from snrise.pooling import factors_for
 from snrise.process import Target
 from snrise.samplers import GRIDS, Grid, Sampler
-from snrise.schedules import Schedule, Shifted, interpolated_for_resolution
+from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
     Checkpoint,
     Ema,
@@ -44,19 +43,10 @@ from snrise.training import (
     newest_whole,
     read_header,
 )
-from snrise.weightings import Edm
-
-#: So many images at most are looked at for the power of their detail bands.
-MEASURED = 512
-#: The blocks of an outer level.
-OUTER = {"channels": 64, "blocks": 3}
-#: Stands for variances that are to be measured: those of bands as strong as noise, which no images have.
-UNMEASURED = (1.0, 1.0, 1.0)
 
 __all__ = [
-    "Trained", "beginning", "begun", "compared", "dataset", "generation", "grown", "held_out", "is_run",
-    "learning_rate", "levels", "linked", "network", "open_run", "recipe", "saved", "schedule", "source", "state",
-    "with_measured_bands",
+    "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
+    "levels", "linked", "network", "open_run", "recipe", "saved", "schedule", "source", "state",
 ]
 
 
@@ -278,38 +268,6 @@ def transferred(path: Path) -> dict[str, Any]:
         training=replace(config.training, start=start),
     )
     return dict(plain(begun))
-
-
-def grown(path: Path, factor: int) -> dict[str, Any]:
-    """The settings of a run at twice the side of another's, whose network becomes the inner one of a nest.
-
-    What the images' detail bands have of power is not known yet: `with_measured_bands` writes it into the settings.
-    """
-    require(factor == 2, "--grow", factor, "2", "grow an octave at a time: each begins with the one below")
-    document = transferred(path)
-    data = document["data"]
-    data["resolution"] = [2 * side for side in data["resolution"]]
-    network = {"kind": "nested", "inner": document["network"], "level": dict(OUTER), "variances": list(UNMEASURED)}
-    return document | {"name": document["name"].removesuffix("-on") + "-grown", "network": network}
-
-
-def with_measured_bands(config: RunConfig) -> RunConfig:
-    """The settings with the power of the detail bands of the run's own images, where it was not measured yet.
-
-    With s² their mean, the loss is on what the outer level says, and λ is drawn where bands are neither plain nor
-    drowned: at λ + 2 log s of the base schedule. Where `loss.levels.draw` is given, the loss is left as it is.
-    """
-    network = config.network
-    if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:
-        return config
-    images = dataset(config)
-    shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
-    a, b, c = (float(f"{v:.3g}") for v in band_variances(to_float(shown)).tolist())
-    loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
-    if loss.levels.draw is None:
-        draw = Shifted(base=config.schedule.base, factor=size)
-        loss = replace(loss, weighting=Edm(sigma_data=size), levels=replace(loss.levels, draw=draw))
-    return replace(config, network=replace(network, variances=(a, b, c)), loss=loss)
 
 
 def _files(path: Path) -> list[Path]:

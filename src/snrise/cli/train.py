@@ -8,7 +8,7 @@ import torch
 import typer
 from rich.console import Console
 
-from snrise import build, documents
+from snrise import build, documents, growing
 from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size, parse_time
@@ -72,7 +72,7 @@ def train(
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds = None if budget is None else _seconds(budget, given)
-    config = build.with_measured_bands(parse(_document(given, data, resolution, start, grow)))
+    config = growing.with_measured_bands(parse(_document(given, data, resolution, start, grow)))
     where = device_of(device)
     dataset = build.dataset(config)
     build.recipe(config)
@@ -110,7 +110,7 @@ def _document(
     require(len(names) <= 1, "train", names, "one recipe or config file, then key=value settings")
     require(grow is None or (start is not None and not names), "--grow", grow, "with --from, and no recipe beside it")
     if start is not None and grow is not None:
-        document = build.grown(start, grow)
+        document = growing.grown(start, grow)
     elif start is not None and not names:
         document = build.transferred(start)
     else:

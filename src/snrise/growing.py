@@ -1,0 +1,55 @@
+"""Going on at twice the side: the settings of a nest around a trained network, and what its images say of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from snrise import build
+from snrise._errors import require
+from snrise.config import RunConfig
+from snrise.data import to_float
+from snrise.networks import NestedConfig
+from snrise.networks.haar import band_variances
+from snrise.schedules import Shifted
+from snrise.weightings import Edm
+
+__all__ = ["grown", "with_measured_bands"]
+
+#: So many images at most are looked at for the power of their detail bands.
+MEASURED = 512
+#: The blocks of an outer level.
+OUTER = {"channels": 64, "blocks": 3}
+#: Stands for variances that are to be measured: those of bands as strong as noise, which no images have.
+UNMEASURED = (1.0, 1.0, 1.0)
+
+
+def grown(path: Path, factor: int) -> dict[str, Any]:
+    """The settings of a run at twice the side of another's, whose network becomes the inner one of a nest.
+
+    What the images' detail bands have of power is not known yet: `with_measured_bands` writes it into the settings.
+    """
+    require(factor == 2, "--grow", factor, "2", "grow an octave at a time: each begins with the one below")
+    document = build.transferred(path)
+    data = document["data"]
+    data["resolution"] = [2 * side for side in data["resolution"]]
+    network = {"kind": "nested", "inner": document["network"], "level": dict(OUTER), "variances": list(UNMEASURED)}
+    return document | {"name": document["name"].removesuffix("-on") + "-grown", "network": network}
+
+
+def with_measured_bands(config: RunConfig) -> RunConfig:
+    """The settings with the power of the detail bands of the run's own images, where it was not measured yet.
+
+    With s² their mean, the loss is on what the outer level says, and λ is drawn where bands are neither plain nor
+    drowned: at λ + 2 log s of the base schedule. Where `loss.levels.draw` is given, the loss is left as it is.
+    """
+    network = config.network
+    if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:
+        return config
+    images = build.dataset(config)
+    shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
+    a, b, c = (float(f"{v:.3g}") for v in band_variances(to_float(shown)).tolist())
+    loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
+    if loss.levels.draw is None:
+        draw = Shifted(base=config.schedule.base, factor=size)
+        loss = replace(loss, weighting=Edm(sigma_data=size), levels=replace(loss.levels, draw=draw))
+    return replace(config, network=replace(network, variances=(a, b, c)), loss=loss)
