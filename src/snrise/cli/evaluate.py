@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from torch import Tensor
 
 from snrise import build, plots
@@ -18,7 +17,7 @@ from snrise._errors import SnriseError, require, unknown
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size
-from snrise.cli.progress import Watch, watched
+from snrise.cli.progress import Watch, on_stderr, watched
 from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
@@ -143,7 +142,7 @@ def _unseen(trained: build.Trained, validation: str | None, most: int) -> dict[s
 
 
 def _watched(name: str, total: int | None = None) -> AbstractContextManager[Watch]:
-    return watched(Console(stderr=True, soft_wrap=True, highlight=False, markup=False), total, name=name)
+    return watched(on_stderr(), total, name=name)
 
 
 def _dataset(name: str, size: Size) -> Dataset:

@@ -9,7 +9,7 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Watch", "duration", "watched"]
+__all__ = ["Watch", "duration", "on_stderr", "speed", "watched"]
 
 #: Without a terminal, seconds to the first line, and from one to the next.
 FIRST, EVERY = 10.0, 30.0
@@ -24,6 +24,20 @@ def duration(seconds: float) -> str:
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def speed(rate: float, unit: str = "images") -> str:
+    """Units a second, in words.
+
+    >>> speed(46.8), speed(0.53), speed(0.0123, "steps")
+    ('47 images/s', '0.5 images/s', '0.012 steps/s')
+    """
+    return f"{rate:.{0 if rate >= 10 else 1 if rate >= 0.1 else 3}f} {unit}/s"
+
+
+def on_stderr() -> Console:
+    """Where commands tell how far they are whose results go to standard output."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @final
@@ -48,14 +62,17 @@ class Watch:
     @property
     def speed(self) -> str:
         """The same in words; nothing while nothing is done."""
-        if self.rate <= 0:
-            return ""
-        return f"{self.rate:.{0 if self.rate >= 10 else 1 if self.rate >= 0.1 else 3}f} {self.unit}/s"
+        return "" if self.rate <= 0 else speed(self.rate, self.unit)
+
+    @property
+    def count(self) -> str:
+        """What is done, of how much."""
+        total = "" if self.total is None else f" of {self.total:,.0f}"
+        return f"{int(self.done):,}{total} {self.unit}"
 
     def __str__(self) -> str:
-        total = "" if self.total is None else f" of {self.total:,.0f}"
         left = "" if self.total is None or not self.speed else f"{duration((self.total - self.done) / self.rate)} left"
-        parts = (f"{int(self.done):,}{total} {self.unit}", self.note, self.speed, left)
+        parts = (self.count, self.note, self.speed, left)
         return (f"{self.name}: " if self.name else "") + ", ".join(filter(None, parts))
 
 
@@ -109,10 +126,8 @@ def _bar(console: Console, watch: Watch, transient: bool) -> Iterator[None]:
         task = progress.add_task(watch.name, total=watch.total, count="", note="")
 
         def draw() -> None:
-            total = "" if watch.total is None else f" of {watch.total:,.0f}"
-            count = f"{int(watch.done):,}{total} {watch.unit}"
             note = "  ".join(filter(None, (watch.note, watch.speed)))
-            progress.update(task, completed=watch.done, total=watch.total, count=count, note=note, refresh=True)
+            progress.update(task, completed=watch.done, total=watch.total, count=watch.count, note=note, refresh=True)
 
         def keep_drawing() -> None:
             while not over.wait(0.25):

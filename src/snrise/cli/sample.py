@@ -6,13 +6,12 @@ from typing import Annotated
 import torch
 import typer
 from PIL import Image
-from rich.console import Console
 
 from snrise import build, plots
 from snrise._errors import require, unknown
 from snrise.build import Trained
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.progress import watched
+from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
 from snrise.cli.stopping import stop_signals
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
@@ -170,7 +169,7 @@ def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
 def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
     """Single pictures in a folder; a signal stops it after the batch at hand."""
     found = None
-    with stop_signals() as stopped, watched(_console(), len(numbers)) as watch:
+    with stop_signals() as stopped, watched(on_stderr(), len(numbers)) as watch:
         for done in gallery.fill(folder, numbers, batch, watch):
             if found is None:
                 found = watch.begun = done
@@ -186,7 +185,7 @@ def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
 
 def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
     _check_pixels(*grid_size(len(numbers), gallery.how.size), "a folder of single pictures: --out DIR")
-    with watched(_console(), len(numbers)) as watch:
+    with watched(on_stderr(), len(numbers)) as watch:
         images = torch.cat(list(gallery.draw(numbers, batch, watch)))
     picture = plots.sample_grid(images)
     write_atomically(path, as_png(picture, {"numbers": [numbers.start, numbers.stop - 1]} | gallery.origin()))
@@ -202,7 +201,7 @@ def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
     _check_pixels(2 * len(numbers) * height, COLUMNS * width, "fewer: -n 1")
     chosen = {round(i * steps / (shown - 1)) for i in range(shown)}
     kept: list[State] = []
-    with watched(_console(), steps + 1, unit="steps") as watch:
+    with watched(on_stderr(), steps + 1, unit="steps") as watch:
         for i, state in enumerate(gallery.states(numbers)):
             if i in chosen:
                 kept.append(state)
@@ -219,10 +218,6 @@ def _check_pixels(width: int, height: int, fix: str) -> None:
     """Raise for a picture so large that programs refuse to open it."""
     most = Image.MAX_IMAGE_PIXELS or 0
     require(width * height <= most, "--number", f"a picture of {width}x{height}", f"up to {most:,} pixels", fix)
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def _warn(text: str) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from snrise import build, plots
 from snrise._errors import require, unknown
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.progress import watched
+from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import interval_of
 from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
@@ -61,7 +61,7 @@ def sweep(
     chosen = [Way((*(settings or []), *way.settings)) for way in ways(**choices)]
     for way in chosen:
         build.generation(trained.with_sampling(way.settings).config)
-    console, told = Console(), Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console, told = Console(), on_stderr()
     data = build.compared(trained.with_sampling(settings or []).config)
     with watched(told, name="reference") as watch:
         reference = Reference.of(data, FEATURES[features], watch=watch)

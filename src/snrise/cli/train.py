@@ -12,7 +12,7 @@ from snrise import build, documents, growing
 from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import parse_size, parse_time
-from snrise.cli.progress import duration, watched
+from snrise.cli.progress import duration, speed, watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig, parse, to_yaml
 from snrise.data import Dataset
@@ -162,10 +162,9 @@ def _paced(
         images = pace.images(budget, how.batch)
         how = replace(how, images=images, warmup=min(how.warmup, images // 10))
     seconds = pace.seconds(how.images - seen)
-    rate = f"{pace.images_per_second:.{0 if pace.images_per_second >= 10 else 1}f} images/s"
     left = f"{how.images:,} images" if not seen else f"{how.images - seen:,} of {how.images:,} images left"
     shorter = "; for a shorter run: --budget 10m" if known is None and budget is None and seconds > LONG else ""
-    console.print(f"{left}: about {duration(seconds)} on this machine ({rate}){shorter}")
+    console.print(f"{left}: about {duration(seconds)} on this machine ({speed(pace.images_per_second)}){shorter}")
     return replace(config, training=how)
 
 
