@@ -1,5 +1,7 @@
 """What a network says of a pooled image is, exactly, the pooled half of what one twice as large would say."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
@@ -38,6 +40,18 @@ def test_the_prediction_of_the_pooled_image_is_the_pooled_prediction(target, fac
     assert_close(whole, pool(target(x, eps, LOGSNRS), factor), rtol=1e-9, atol=1e-9)
 
 
+@every_target
+def test_the_signal_in_the_pooled_image_is_what_the_inner_network_means(target):
+    """α′Dx, of the exact prediction."""
+    x, eps = noise(7, 3, 8, 8), noise(7, 3, 8, 8, seed=1)
+    found = Link(target).coarse(LOGSNRS)
+    low_x, low_eps = pool(x, 2), 2 * pool(eps, 2)
+    seen, said = (f(low_x, low_eps, found.logsnr) for f in (partial(diffuse, process=target.process), target))
+    signal = per_image(found.signal_of_inner, x) * said + per_image(found.signal_of_seen, x) * seen
+    alpha, _ = target.process.alpha_sigma(found.logsnr)
+    assert_close(signal, per_image(alpha, x) * low_x, rtol=1e-9, atol=1e-9)
+
+
 @given(logsnr=st.floats(-40, 40), factor=st.sampled_from([2, 4, 8]))
 def test_of_v_it_is_a_closed_form(logsnr, factor):
     """Dv = (g/s)·v′ − (1 − 1/s²)·α·σ·g²·Dz with g = (α² + σ²/s²)^(−½)."""
@@ -58,11 +72,22 @@ def test_a_band_begins_as_its_best_linear_estimate(target):
     alpha, sigma = (a[:, None] for a in target.process.alpha_sigma(LOGSNRS))
     delta = alpha**2 * variances + sigma**2
     assert_close(found.scale, delta.rsqrt())
+    assert_close(found.whiten * sigma, torch.ones_like(found.scale))
     wanted_x = alpha * variances / delta * z + variances.sqrt() * sigma * delta.rsqrt() * said
     prediction = found.of_z * z + found.of_said * said
     within = LOGSNRS.abs() < 20  # where x̂ can be had back from any prediction
     x = target.to_x(prediction[..., None, None], z[..., None, None], LOGSNRS)[..., 0, 0]
     assert_close(x[within], wanted_x[within], rtol=1e-6, atol=1e-6)
+
+
+@every_target
+def test_coefficients_may_have_variances_of_their_own(target):
+    own = noise(7, 3, 2, 4, 4).square()
+    found = Link(target).detail(LOGSNRS, own)
+    for i in range(7):
+        one = Link(target).detail(LOGSNRS[i : i + 1], own[i].flatten())
+        for mine, alone in zip(found, one, strict=True):
+            assert_close(mine[i].flatten(), alone[0])
 
 
 def test_a_band_as_strong_as_noise_is_an_image():

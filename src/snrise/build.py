@@ -27,14 +27,17 @@ from snrise.process import Target
 from snrise.samplers import GRIDS, Grid, Sampler
 from snrise.schedules import Schedule, interpolated_for_resolution
 from snrise.training import (
+    WIDEST,
     Checkpoint,
     Ema,
     Generation,
     LearningRate,
     Optimizer,
+    Power,
     Recipe,
     TrainState,
     adamw,
+    average,
     checkpoints,
     draw_labels,
     generate,
@@ -45,7 +48,7 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
+    "Trained", "averaged", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
     "levels", "linked", "network", "open_run", "recipe", "saved", "schedule", "source", "state",
 ]
 
@@ -164,7 +167,8 @@ def begun(config: RunConfig, model: nn.Module) -> TrainState:
     how = config.training
     make = partial(muon, precision=how.precision) if how.optimizer is Optimizer.MUON else adamw
     optimizer = make(model, betas=how.betas, weight_decay=how.weight_decay)
-    return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer)
+    powers = tuple(Ema(model, Power(width)) for width in how.averages)
+    return TrainState(network=model, ema=Ema(model, how.ema_half_life), optimizer=optimizer, powers=powers)
 
 
 def generation(
@@ -284,27 +288,41 @@ def is_run(path: Path) -> bool:
     return found.is_file() or (found / "checkpoints").is_dir()
 
 
-def open_run(path: Path, *, ema: bool = True, device: torch.device | str | None = None) -> Trained:
+def open_run(
+    path: Path, *, ema: bool = True, width: float | None = None, device: torch.device | str | None = None
+) -> Trained:
     """The network of a run's folder (its newest whole checkpoint), of one checkpoint, or of exported weights.
 
-    Of those, there are some built in, by name: see `models`. A path that exists comes before such a name.
+    Of those, there are some built in, by name: see `models`. A path that exists comes before such a name. `width` is
+    that of the average, for a run that keeps some to make others of: see `training.averages`.
 
     Raises:
-        SnriseError: if there is none, or none is whole; or without `ema`, for exported weights, which are averaged.
+        SnriseError: if there is none, or none is whole; or without `ema`, for exported weights, which are averaged; or
+            with a width, where no averages were kept.
     """
-    trained, broken = newest_whole(_files(path), lambda file: _open(file, ema, device))
+    trained, broken = newest_whole(_files(path), lambda file: _open(file, ema, width, device))
     if trained is None:
         raise SnriseError("; ".join(broken))
     return replace(trained, broken=tuple(broken))
 
 
-def _open(file: Path, ema: bool, device: torch.device | str | None) -> Trained:
+def averaged(file: Path, width: float | None) -> dict[str, Tensor]:
+    """The average of a width as of a checkpoint, of the parameters that its run trains; none without a width."""
+    if width is None:
+        return {}
+    require(0 < width < WIDEST, "--ema", width, f"a width above 0, below {WIDEST:.3f}")
+    return average(file.parent.parent / "averages", width, read_header(file).images_seen)
+
+
+def _open(file: Path, ema: bool, width: float | None, device: torch.device | str | None) -> Trained:
     header, config = saved(file)
     names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
     model = network(config, None if names is None else len(names), device)
     load_network(model, file, ema=ema)
+    model.load_state_dict(averaged(file, width), strict=False)
+    kept = header.checksums["ema" if ema else "network"]
     return Trained(
         config=config, network=model, images_seen=header.images_seen,
-        fingerprint=header.checksums["ema" if ema else "network"], classes=None if names is None else tuple(names),
+        fingerprint=kept if width is None else f"{kept}, ema {width}", classes=None if names is None else tuple(names),
         frequencies=None if frequencies is None else tuple(frequencies),
     )

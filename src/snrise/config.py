@@ -14,7 +14,7 @@ from snrise.networks import NetworkConfig
 from snrise.process import Prediction, Process, VariancePreserving
 from snrise.samplers import GRIDS, Ancestral, Sampler
 from snrise.schedules import Cosine, Ends, Schedule
-from snrise.training import Decay, OnFault, Optimizer, Precision
+from snrise.training import WIDEST, Decay, OnFault, Optimizer, Precision
 from snrise.weightings import Constant, Weighting
 
 __all__ = [
@@ -120,6 +120,9 @@ class TrainingConfig:
     `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
     they fit.
 
+    `averages`: widths of further averages, such as [0.05, 0.1]: with two of them, kept with each checkpoint, an average
+    of any width can be put together after the training (`snrise export --average`). See `training.averages`.
+
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.
     """
@@ -136,6 +139,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     clip: float | None = 1.0
     ema_half_life: float = 5000
+    averages: tuple[float, ...] = ()
     class_dropout: float = 0.1
     precision: Precision = Precision.AUTO
     on_fault: OnFault = OnFault.SKIP
@@ -152,6 +156,8 @@ class TrainingConfig:
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number, 0 or more")
         for name in ("decay", "class_dropout"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
+        for i, width in enumerate(self.averages):
+            require(0 < width < WIDEST, f"averages[{i}]", width, f"a number above 0, below {WIDEST:.3f}")
         for i, beta in enumerate(self.betas):
             require(0 <= beta < 1, f"betas[{i}]", beta, "a number in [0, 1)")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")

@@ -18,7 +18,9 @@ __all__ = ["grown", "with_measured_bands"]
 #: So many images at most are looked at for the power of their detail bands.
 MEASURED = 512
 #: The blocks of an outer level.
-OUTER = {"channels": 64, "blocks": 3}
+OUTER = {"channels": 64, "blocks": 3, "kind": "local"}
+#: An outer level trains on parts of so many pixels a side, where images are larger.
+CROP = 64
 #: Stands for variances that are to be measured: those of bands as strong as noise, which no images have.
 UNMEASURED = (1.0, 1.0, 1.0)
 
@@ -32,7 +34,13 @@ def grown(path: Path, factor: int) -> dict[str, Any]:
     document = build.transferred(path)
     data = document["data"]
     data["resolution"] = [2 * side for side in data["resolution"]]
-    network = {"kind": "nested", "inner": document["network"], "level": dict(OUTER), "variances": list(UNMEASURED)}
+    inner = document["network"]
+    if inner.get("kind") == "nested":
+        inner = inner | {"crop": None}
+    network = {
+        "kind": "nested", "inner": inner, "level": inner.get("level", dict(OUTER)), "variances": list(UNMEASURED),
+        "crop": CROP if max(data["resolution"]) > CROP else None,
+    }
     return document | {"name": document["name"].removesuffix("-on") + "-grown", "network": network}
 
 

@@ -22,19 +22,26 @@ __all__ = ["Coarse", "Detail", "Link"]
 class Coarse(NamedTuple):
     """z′ = gain·Dz is an image of the process at `logsnr`, and the pooled prediction is `of_inner`·p′ + `of_pooled`·Dz.
 
-    p′ is the prediction at z′. All are [b].
+    p′ is the prediction at z′, and `signal_of_inner`·p′ + `signal_of_seen`·z′ is α′x̂′, the signal that it means. All
+    are [b].
     """
 
     gain: Tensor
     logsnr: Tensor
     of_inner: Tensor
     of_pooled: Tensor
+    signal_of_inner: Tensor
+    signal_of_seen: Tensor
 
 
 class Detail(NamedTuple):
-    """`scale`·z_b has variance 1, and the prediction of a band is `of_z`·z_b + `of_said`·F. All are [b bands]."""
+    """The prediction of a band is `of_z`·z_b + `of_said`·F; `scale`·z_b has variance 1, `whiten`·z_b noise of variance 1.
+
+    All are [b …], as the variances are.
+    """
 
     scale: Tensor
+    whiten: Tensor
     of_z: Tensor
     of_said: Tensor
 
@@ -48,7 +55,7 @@ class Link:
     >>> from snrise.process import Prediction
     >>> coarse = Link(Target(Prediction.V)).coarse(torch.zeros(1), factor=2)
     >>> [round(value.item(), 4) for value in coarse]
-    [1.2649, 1.3863, 0.6325, -0.6]
+    [1.2649, 1.3863, 0.6325, -0.6, -0.4, 0.8]
     """
 
     target: Target
@@ -70,20 +77,22 @@ class Link:
         return Coarse(
             gain=gain, logsnr=lower, of_inner=(c_eps * alpha / factor - c_x * sigma) / determinant,
             of_pooled=gain * (c_x * in_eps - c_eps * in_x / factor) / determinant,
+            signal_of_inner=-alpha * sigma / determinant, signal_of_seen=alpha * in_eps / determinant,
         )
 
     def detail(self, logsnr: LogSnr, variances: Tensor) -> Detail:
-        r"""How what a network says, F, is the prediction of a band of images with variance s² [bands].
+        r"""How what a network says, F, is the prediction of coefficients with variance s²: λ [b], s² [bands] or [b bands …].
 
         x̂ = (αs²/Δ)·z + (sσ/√Δ)·F with Δ = α²s² + σ²: the best linear estimate, and beside it F of unit scale (Karras
         et al. 2022, eq. 7, with α). So ε̂ = (σ/Δ)·z − (αs/√Δ)·F, and of v under the variance-preserving process
         v = ασ(1 − s²)/Δ·z − (s/√Δ)·F: finite everywhere, and −F at s = 1.
         """
-        c_x, c_eps, alpha, sigma = (c[:, None] for c in self.target.coefficients(finite(logsnr)))
+        coefficients = self.target.coefficients(finite(logsnr))
+        c_x, c_eps, alpha, sigma = (c.reshape(-1, *[1] * max(1, variances.ndim - 1)) for c in coefficients)
         variances = variances.to(alpha)
         delta = alpha**2 * variances + sigma**2
         scale = delta.rsqrt()
         return Detail(
-            scale=scale, of_z=(c_x * alpha * variances + c_eps * sigma) / delta,
+            scale=scale, whiten=(1 / sigma).expand_as(scale), of_z=(c_x * alpha * variances + c_eps * sigma) / delta,
             of_said=variances.sqrt() * scale * (c_x * sigma - c_eps * alpha),
         )

@@ -1,5 +1,6 @@
 """A nest: pooled, it is its inner network, whatever the outer level says."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -97,6 +98,94 @@ def test_it_begins_as_the_best_linear_estimate_of_the_details():
         assert_close(haar(x)[1][:, band], wanted, rtol=1e-5, atol=1e-6)
 
 
+def linear_estimate(network, z, logsnr):
+    """The details of z as their best linear estimate has them: the prediction of v."""
+    found = Link(V).detail(logsnr, network.variances.to(z.dtype))
+    return found.of_z[:, :, None, None, None] * haar(z)[1]
+
+
+def test_a_coefficient_that_is_said_to_be_quiet_is_flat_and_a_loud_one_keeps_its_value():
+    """The outer level says how strong each coefficient is: the estimate is the best linear one of that variance."""
+    network = built(NEST).double()
+    channels = 3 * 3
+    z, logsnr = noise(2, 3, 8, 8), torch.tensor([3.0, 6.0], dtype=torch.float64)
+    alpha, sigma = (a.reshape(-1, 1, 1, 1, 1) for a in VP.alpha_sigma(logsnr))
+    for said in (-1.0, 0.5, 9.0):
+        with torch.no_grad():
+            network.leave.bias[channels:] = said
+            x = from_network(network, V)(z, logsnr)
+        own = network.variances.double()[:, None, None, None] * math.exp(8 * math.tanh(said))
+        wanted = alpha * own / (alpha**2 * own + sigma**2) * haar(z)[1]
+        assert_close(haar(x)[1], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_where_noise_drowns_the_bands_the_outer_level_is_not_asked():
+    network = perturbed(built(NEST)).eval()
+    calls = []
+    network.outer.register_forward_hook(lambda *_: calls.append(1))
+    z, _ = inputs(3)
+    deep, high = torch.full((3,), -9.0), torch.full((3,), 4.0)
+    with torch.no_grad():
+        assert_close(haar(network(z, deep))[1], linear_estimate(network, z, deep), rtol=1e-4, atol=1e-5)
+        assert not calls
+        mixed = torch.tensor([-9.0, 4.0, 4.0])
+        out = network(z, mixed)
+        assert calls
+        assert_close(out[:1], network(z, deep)[:1])
+        assert_close(out[1:], network(z, high)[1:])
+        assert (haar(out)[1][1:] - linear_estimate(network, z, mixed)[1:]).abs().max() > 0.1
+    # Also while it learns: no number of the outer level has a gradient from there.
+    network(z, deep).square().mean().backward()
+    assert not [n for n, p in network.named_parameters() if not n.startswith("inner.") and p.grad is not None and p.grad.any()]
+
+
+LOCAL = NETWORKS["nested"]["local"]
+
+
+def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
+    network = perturbed(built(LOCAL)).double()
+    z, logsnr = noise(4, 3, 32, 48), torch.full((4,), 5.0, dtype=torch.float64)
+    whole = haar(network.eval()(z, logsnr))[1]
+    torch.manual_seed(0)
+    out = network.train()(z, logsnr)
+    assert_close(pool(out, 2), pool(network.eval()(z, logsnr), 2))
+    learnt = (haar(out)[1] - linear_estimate(network, z, logsnr)).abs().amax(dim=(1, 2)) > 1e-9
+    places = set()
+    for image in range(4):
+        rows, columns = (learnt[image].any(dim=d).nonzero()[:, 0].tolist() for d in (1, 0))
+        assert rows == [*range(rows[0], rows[0] + 4)]
+        assert columns == [*range(columns[0], columns[0] + 4)]
+        places.add((rows[0], columns[0]))
+    assert len(places) > 1
+    # A part that is wide enough is, away from its edges, the whole to the last bits.
+    network.config = replace(LOCAL, crop=28)
+    torch.manual_seed(0)
+    out = haar(network.train()(z, logsnr))[1]
+    learnt = (out - linear_estimate(network, z, logsnr)).abs().amax(dim=(1, 2)) > 1e-9
+    for image in range(4):
+        rows, columns = (learnt[image].any(dim=d).nonzero()[:, 0].tolist() for d in (1, 0))
+        inside = (..., slice(rows[0] + 5, rows[-1] - 4), slice(columns[0] + 5, columns[-1] - 4))
+        assert out[image][inside].numel() > 100
+        assert_close(out[image][inside], whole[image][inside])
+
+
+def test_crops_are_those_of_the_random_state():
+    network = perturbed(built(LOCAL)).train()
+    z, logsnr = inputs(4, size=(32, 32))
+    outs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outs.append(network(z, logsnr))
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[0], outs[2])
+
+
+def test_an_image_no_larger_than_a_crop_is_seen_whole():
+    network = perturbed(built(LOCAL))
+    z, logsnr = inputs(2, size=(8, 8))
+    assert_close(network.train()(z, logsnr), network.eval()(z, logsnr))
+
+
 def test_the_transform_is_orthonormal_and_its_coarse_band_is_the_pooled_image():
     x = noise(2, 3, 6, 10)
     coarse, details = haar(x)
@@ -111,7 +200,13 @@ def test_the_transform_is_orthonormal_and_its_coarse_band_is_the_pooled_image():
 @pytest.mark.parametrize(("change", "message"), [
     ({"variances": (0.1, 0.0, 0.1)}, "NestedConfig.variances: got (0.1, 0.0, 0.1); allowed: three numbers above 0"),
     ({"embedding": 0}, "NestedConfig.embedding: got 0"),
-    ({"level": Level(channels=32, blocks=1, kind=Kind.TRANSFORMER)}, "NestedConfig.level.kind: got 'transformer'"),
+    ({"level": Level(channels=32, blocks=1, kind=Kind.TRANSFORMER)},
+     "NestedConfig.level.kind: got 'transformer'; allowed: local or conv; use kind=local"),
+    ({"crop": 7}, "NestedConfig.crop: got 7; allowed: an even number of pixels, 2 or more, or null for the whole"),
+    ({"crop": 8}, "NestedConfig.crop: got 8; allowed: null for a level of kind=conv; use kind=local"),
+    ({"crop": 8, "level": Level(channels=32, blocks=1, kind=Kind.LOCAL)},
+     "NestedConfig.crop: got 8; allowed: null where the inner network learns; frozen=true"),
+    ({"inner": NETWORKS["nested"]["local"]}, "NestedConfig.inner.crop: got 8; allowed: null: a crop is for the outermost"),
     ({"level": Level(channels=32, blocks=0)}, "NestedConfig.level.blocks: got 0"),
 ])
 def test_what_a_config_refuses(change, message):

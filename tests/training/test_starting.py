@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 from torch.testing import assert_close
 
-from snrise.networks import Level, Stem, UNetConfig, UViTConfig, ViTConfig, build
+from snrise.networks import Kind, Level, NestedConfig, Stem, UNetConfig, UViTConfig, ViTConfig, build
 from snrise.networks.stems import enlarged
 from snrise.pooling import pool
 from snrise.training import Ema, TrainState, adamw, save_state, start_from
@@ -66,6 +66,27 @@ def test_what_does_not_fit_is_kept_and_named(saved):
     assert own == ["stem.enter.weight", "stem.leave.weight", "stem.leave.bias"]
     for name, p in state.network.named_parameters():
         assert torch.equal(p, before[name]) == (name in own)
+
+
+def test_a_network_goes_whole_into_a_nest_and_a_nest_into_the_next(tmp_path):
+    """Also where the outer level has parts of the same names and shapes as the inner network."""
+    configs = [UViTConfig(levels=LEVELS, stem=2, embedding=32)]
+    for _ in range(2):
+        configs.append(NestedConfig(
+            inner=configs[-1], level=Level(channels=16, blocks=1, kind=Kind.LOCAL), variances=(0.1, 0.1, 0.1), embedding=32,
+        ))
+    before = begun(configs[0], seed=0)
+    for i, config in enumerate(configs[1:]):
+        file = save_state(before, tmp_path / str(i), "config")
+        state = begun(config, seed=i + 1)
+        own = start_from(state, file)
+        assert not [name for name in own if name.startswith("inner.")]
+        for name, p in before.network.named_parameters():
+            assert torch.equal(state.network.get_parameter(f"inner.{name}"), p)
+        assert torch.equal(state.network.conditioning.logsnr.mlp[0].weight, before.network.conditioning.logsnr.mlp[0].weight)
+        before = state
+        perturbed(before.network, seed=9)
+        before.ema = Ema(before.network, 100)
 
 
 @pytest.mark.parametrize(("was", "now"), [

@@ -16,6 +16,10 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file, ….safetensors.", show_default="NAME.safetensors")
     ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="The width of the average, relative to the images seen, such as 0.05: for a run "
+                                   "with training.averages.", show_default="the run's half-life")
+    ] = None,
     dtype: Annotated[
         WeightFormat, typer.Option(help="What the numbers are kept in; bf16 has 8 bits of precision.")
     ] = WeightFormat.BF16,
@@ -28,6 +32,6 @@ def export(
     file = build.newest(run)
     name = build.saved(file)[1].name
     path = out or Path(f"{name}.safetensors")
-    made = export_weights(file, path, dtype)
+    made = export_weights(file, path, dtype, build.averaged(file, ema))
     size = path.stat().st_size / 1e6
     typer.echo(f"{name}, {made.images_seen:,} images seen, in {dtype}: {path} ({size:.1f} MB)")

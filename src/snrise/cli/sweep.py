@@ -1,16 +1,19 @@
 """`snrise sweep`: what samplers, steps and guidance are worth on a trained run."""
 
 import json
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from snrise import build, plots
-from snrise._errors import require, unknown
+from snrise._errors import invalid, require, unknown
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import interval_of
@@ -39,6 +42,10 @@ def sweep(
         str | None, typer.Option(metavar="LOW,HIGH;…", help="Where λ is guided, such as '-3,5;none': none is "
                                  "everywhere.", show_default="the run's")
     ] = None,
+    ema: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Widths of the average, such as 0.03,0.05,0.1, of a run with "
+                                 "training.averages.", show_default="the run's half-life")
+    ] = None,
     number: Annotated[int, typer.Option("-n", "--number", help="Pictures for each point.", min=6)] = 500,
     seeds: Annotated[int, typer.Option(help="Sampling seeds for each point.", min=1)] = 1,
     features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
@@ -53,12 +60,14 @@ def sweep(
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
     folder = out or _home(run) / "sweep"
-    trained = build.open_run(run, device=device_of(device))
+    opened = cache(partial(_opened, run, device_of(device)))
+    widths = [_width(value) for value in _split(ema, "--ema")] or [None]
+    trained = opened(widths[0])
     asked = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
     choices = {name: _split(value, f"--{name}") for name, value in asked.items()}
     intervals = _split(guidance_interval, "--guidance-interval", ";")
     choices["guidance_interval"] = [json.dumps(None if i == "none" else interval_of(i)) for i in intervals]
-    chosen = [Way((*(settings or []), *way.settings)) for way in ways(**choices)]
+    chosen = [Way((*(settings or []), *way.settings), width) for way in ways(**choices) for width in widths]
     for way in chosen:
         build.generation(trained.with_sampling(way.settings).config)
     console, told = Console(), on_stderr()
@@ -66,15 +75,16 @@ def sweep(
     with watched(told, name="reference") as watch:
         reference = Reference.of(data, FEATURES[features], watch=watch)
     metric = reference.extractor.kernel_name
-    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    found: dict[Way, list[dict[str, Any]]] = {}
     with watched(told, len(chosen) * seeds * number, unit="pictures") as watch:
         lines = measured(
-            trained, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl", batch=batch,
+            opened, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl", batch=batch,
             watch=watch,
         )
         for line in lines:
-            found.setdefault(tuple(line["settings"]), []).append(line)
-            told.print(f"{_name(line['settings'])}, seed {line['seed']}: {metric} {line[metric]:.4f}")
+            way = Way(tuple(line["settings"]), line.get("ema"))
+            found.setdefault(way, []).append(line)
+            told.print(f"{way}, seed {line['seed']}: {metric} {line[metric]:.4f}")
     console.print(_table(found, metric, reference.extractor.frechet_name))
     picture = plots.metric_against(
         _curves(found, metric), title=f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}",
@@ -99,18 +109,25 @@ def _split(values: str | None, where: str, mark: str = ",") -> list[str]:
     return found
 
 
-def _name(settings: list[str] | tuple[str, ...]) -> str:
-    return " ".join(setting.removeprefix("sampling.") for setting in settings)
+def _opened(run: Path, device: torch.device, width: float | None) -> build.Trained:
+    return build.open_run(run, width=width, device=device)
 
 
-def _table(found: dict[tuple[str, ...], list[dict[str, Any]]], metric: str, second: str) -> Table:
+def _width(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise invalid("--ema", text, "a width, such as 0.05") from None
+
+
+def _table(found: dict[Way, list[dict[str, Any]]], metric: str, second: str) -> Table:
     table = Table("settings", "evaluations", metric, "±", second, "recall", "s/image", box=None)
-    for settings, lines in found.items():
+    for way, lines in found.items():
         value, error = _value(lines, metric)
         rest = (mean(line[name] for line in lines) for name in (second, "recall"))
         seconds = mean(line["seconds"] / line["number"] for line in lines)
         numbers = (value, error, *rest, seconds)
-        table.add_row(_name(settings), f"{lines[0]['evaluations']:.1f}", *(f"{n:.4f}" for n in numbers))
+        table.add_row(str(way), f"{lines[0]['evaluations']:.1f}", *(f"{n:.4f}" for n in numbers))
     return table
 
 
@@ -121,11 +138,11 @@ def _value(lines: list[dict[str, Any]], metric: str) -> tuple[float, float]:
 
 
 def _curves(
-    found: dict[tuple[str, ...], list[dict[str, Any]]], metric: str
+    found: dict[Way, list[dict[str, Any]]], metric: str
 ) -> dict[str, list[tuple[float, float, float]]]:
     """A line for each way that differs in more than the number of steps."""
     curves: dict[str, list[tuple[float, float, float]]] = {}
-    for settings, lines in found.items():
-        name = _name([s for s in settings if not s.startswith("sampling.steps=")]) or "the run's"
-        curves.setdefault(name, []).append((lines[0]["evaluations"], *_value(lines, metric)))
+    for way, lines in found.items():
+        rest = replace(way, settings=tuple(s for s in way.settings if not s.startswith("sampling.steps=")))
+        curves.setdefault(str(rest), []).append((lines[0]["evaluations"], *_value(lines, metric)))
     return curves

@@ -22,12 +22,14 @@ __all__ = ["Way", "counted", "sweep", "ways"]
 @final
 @dataclass(frozen=True)
 class Way:
-    """Settings of sampling that differ from the run's, as `key=value`."""
+    """Settings of sampling that differ from the run's, as `key=value`, and the width of the average if that does."""
 
     settings: tuple[str, ...]
+    ema: float | None = None
 
     def __str__(self) -> str:
-        return " ".join(s.removeprefix("sampling.") for s in self.settings) or "the run's"
+        names = [s.removeprefix("sampling.") for s in self.settings]
+        return " ".join([*names, *([] if self.ema is None else [f"ema={self.ema}"])]) or "the run's"
 
 
 def ways(**choices: Sequence[str]) -> list[Way]:
@@ -68,19 +70,20 @@ class counted:
 
 
 def sweep(
-    trained: build.Trained, chosen: Sequence[Way], reference: Reference, *, number: int, seeds: int, file: Path,
+    opened: Callable[[float | None], build.Trained], chosen: Sequence[Way], reference: Reference, *, number: int, seeds: int, file: Path,
     batch: int = 64, watch: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
 
-    Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells. `watch`
+    `opened` gives the network of an average of some width, None for the run's own. Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells. `watch`
     takes the pictures made of all.
     """
     lines = _whole(file)
     done = {_key(line): line for line in lines}
     for before, (way, seed) in enumerate(product(chosen, range(seeds))):
+        trained = opened(way.ema)
         asked = {
-            "settings": list(way.settings), "seed": seed, "number": number, "features": reference.extractor.name,
+            "settings": list(way.settings), "ema": way.ema, "seed": seed, "number": number, "features": reference.extractor.name,
             "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
         }
         line = done.get(_key(asked))
@@ -117,7 +120,7 @@ def _timed(parts: Iterator[Tensor], spent: list[float]) -> Iterator[Tensor]:
 
 
 def _key(line: dict[str, Any]) -> str:
-    names = ("settings", "seed", "number", "features", "images_seen", "data")
+    names = ("settings", "ema", "seed", "number", "features", "images_seen", "data")
     return json.dumps([line.get(name) for name in names])
 
 

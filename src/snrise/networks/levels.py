@@ -9,14 +9,19 @@ from torch import Tensor, nn
 from snrise._errors import require, unknown
 from snrise._typing import StrEnum
 from snrise.networks.attention import CrossAttention
-from snrise.networks.layers import ConvBlock, TransformerBlock, from_tokens, on_tokens, to_tokens
+from snrise.networks.layers import ConvBlock, LocalBlock, TransformerBlock, from_tokens, on_tokens, to_tokens
 from snrise.networks.recomputing import recomputed
 
 
 class Kind(StrEnum):
-    """What a level's blocks are."""
+    """What a level's blocks are.
+
+    `local` are convolutions too, with a norm over each cell by itself instead of over groups of channels of the whole
+    image: nothing is known of what lies beyond the kernels, and a network can be trained on parts of an image.
+    """
 
     CONV = "conv"
+    LOCAL = "local"
     TRANSFORMER = "transformer"
 
 
@@ -44,6 +49,8 @@ class Level:
         if self.kind not in tuple(Kind):
             raise unknown("Level.kind", self.kind, Kind, "kind")
         object.__setattr__(self, "kind", Kind(self.kind))
+        fix = "use kind=conv"
+        require(not self.attention or self.kind is not Kind.LOCAL, "Level.attention", True, "false for kind=local", fix)
         if self.attends:
             divides = self.head >= 4 and self.head % 4 == 0
             require(divides, "Level.head", self.head, "a multiple of 4 (two axes of rotary pairs)")
@@ -78,6 +85,8 @@ class Stage(nn.Module):
         for i in range(level.blocks):
             if level.kind is Kind.TRANSFORMER:
                 self.blocks.append(TransformerBlock(width, embedding, level.dropout, level.head))
+            elif level.kind is Kind.LOCAL:
+                self.blocks.append(LocalBlock(width, embedding, level.dropout))
             else:
                 enters = width if skips is None else width + skips[i]
                 self.blocks.append(ConvBlock(width, embedding, level.dropout, head, enters))
@@ -85,7 +94,7 @@ class Stage(nn.Module):
                 self.across.append(CrossAttention(width, context, level.head))
 
     def forward(self, h: Tensor, emb: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.kind is Kind.CONV:
+        if self.kind is not Kind.TRANSFORMER:
             for step in self.steps(context):
                 h = step(h, emb)
             return h

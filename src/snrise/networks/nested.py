@@ -1,32 +1,43 @@
 """A network within a network: the inner one, at half the side, says the coarse half, an outer level the details."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from snrise._errors import SnriseError, require
-from snrise._typing import Images, Labels, LogSnr
+from snrise._typing import Images, Labels, LogSnr, Size
 from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, evaluating, names_within
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.haar import BANDS, haar, unhaar
-from snrise.networks.layers import Film, group_norm, zero
+from snrise.networks.layers import CellNorm, Film, group_norm, zero
 from snrise.networks.levels import Kind, Level, Stage
 
 __all__ = ["Coupling", "Nested", "NestedConfig"]
 
 
+#: The logarithm of a coefficient's own variance over its band's is at most so large, and at least minus that.
+LOUDNESS = 8.0
+
+
 class Coupling(Protocol):
     """How predictions of two resolutions hang together at a noise level: `nest.Link`."""
 
-    def coarse(self, logsnr: Tensor, factor: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of z pooled: its gain, its λ; of the pooled prediction: the factors of the inner one, and of z pooled."""
+    def coarse(self, logsnr: Tensor, factor: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of z pooled: its gain, its λ; of the pooled prediction, the factors of the inner one and of z pooled.
+
+        Then of the signal in what the inner network sees, the factors of its prediction and of that.
+        """
         ...
 
-    def detail(self, logsnr: Tensor, variances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a band of z: its gain; of its prediction: the factors of it, and of what the network says, [b bands]."""
+    def detail(self, logsnr: Tensor, variances: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of coefficients of z: their gains to variance 1, of noise to variance 1; of the prediction, the factors.
+
+        Those of z, and of what the network says. λ [b], variances [bands] or [b bands …] -> [b bands …] each.
+        """
         ...
 
 
@@ -37,6 +48,10 @@ class NestedConfig(NetworkConfig):
     `variances` are those of the images' three detail bands (across the width, the height, both): `haar.band_variances`
     measures them. With `frozen`, the inner network stays as it is, and costs no gradient. Its blocks are seen by the
     outer ones through its last features.
+
+    While it trains, the outer level sees a `crop` of so many pixels of each image, somewhere; null is the whole. The
+    inner network sees the whole in any case. Where the bands' own log-SNR, λ + 2 log s, is below `asleep_below`, noise
+    drowns them: the best linear estimate stands, and the outer level costs nothing.
     """
 
     inner: NetworkConfig
@@ -44,14 +59,25 @@ class NestedConfig(NetworkConfig):
     variances: tuple[float, float, float]
     frozen: bool = True
     embedding: int = 256
+    crop: int | None = None
+    asleep_below: float = -8.0
 
     def __post_init__(self) -> None:
         require(self.embedding >= 1, "NestedConfig.embedding", self.embedding, "a whole number above 0")
         good = len(self.variances) == BANDS and min(self.variances) > 0
         require(good, "NestedConfig.variances", self.variances, "three numbers above 0")
-        fix = "use kind=conv"
-        require(self.level.kind is Kind.CONV, "NestedConfig.level.kind", self.level.kind.value, "conv", fix)
+        fix = "use kind=local"
+        kinds = (Kind.CONV, Kind.LOCAL)
+        require(self.level.kind in kinds, "NestedConfig.level.kind", self.level.kind.value, "local or conv", fix)
         require(self.level.blocks >= 1, "NestedConfig.level.blocks", self.level.blocks, "a whole number above 0")
+        within = self.inner.crop if isinstance(self.inner, NestedConfig) else None
+        require(within is None, "NestedConfig.inner.crop", within, "null: a crop is for the outermost level that trains")
+        if self.crop is not None:
+            good = self.crop >= 2 and self.crop % 2 == 0
+            require(good, "NestedConfig.crop", self.crop, "an even number of pixels, 2 or more, or null for the whole")
+            local = self.level.kind is Kind.LOCAL
+            require(local, "NestedConfig.crop", self.crop, f"null for a level of kind={self.level.kind.value}", fix)
+            require(self.frozen, "NestedConfig.crop", self.crop, "null where the inner network learns", "frozen=true")
 
     @property
     def image_channels(self) -> int:  # type: ignore[override]
@@ -107,11 +133,11 @@ class Nested(nn.Module):
         features, _ = config.inner.features
         self.conditioning = Conditioning(config.embedding, classes)
         self.bridge = nn.Conv2d(features, width, 1)
-        # Details and the pooled image as they are seen, and what the inner network says.
-        self.enter = nn.Conv2d((BANDS + 2) * channels, width, 3, padding=1)
+        # Details as z and as noise are scaled, the pooled image as it is seen, and the signal that is found in it.
+        self.enter = nn.Conv2d((2 * BANDS + 2) * channels, width, 3, padding=1)
         self.outer = Stage(config.level, config.embedding)
-        self.norm = group_norm(width)
-        self.leave = zero(nn.Conv2d(width, BANDS * channels, 3, padding=1))
+        self.norm = CellNorm() if config.level.kind is Kind.LOCAL else group_norm(width)
+        self.leave = zero(nn.Conv2d(width, 2 * BANDS * channels, 3, padding=1))
         self.register_buffer("variances", torch.tensor(config.variances), persistent=False)
         self.to(memory_format=torch.channels_last)
         self.inner.requires_grad_(not config.frozen)
@@ -137,16 +163,24 @@ class Nested(nn.Module):
             raise SnriseError("network.link: none; a nest has to know its target: network.link = nest.Link(target)")
         check_size(z, self.config.divisor, self.config.image_channels)
         check_context(context, self.config.context)
-        gain, lower, of_inner, of_pooled = (c.to(z.dtype) for c in self.link.coarse(logsnr))
-        scale, of_z, of_said = (c.to(z.dtype) for c in self.link.detail(logsnr, self.variances))
+        gain, lower, of_inner, of_pooled, of_said, of_seen = (c.to(z.dtype) for c in self.link.coarse(logsnr))
         coarse, details = haar(z)
         pooled = coarse / 2
         seen = _each(gain, pooled) * pooled
         said, features = self._inner(seen, lower, labels, context)
-        outer, h = self._outer(_bands(scale) * details, seen, said, features, self.conditioning(logsnr, labels))
         said = said.to(z.dtype)
-        whole = _each(of_inner, pooled) * said + _each(of_pooled, pooled) * pooled
-        return unhaar(2 * whole, _bands(of_z) * details + _bands(of_said) * outer.to(z.dtype)), h
+        whole = _each(of_inner, said) * said + _each(of_pooled, pooled) * pooled
+        awake = logsnr + self.variances.max().log() >= self.config.asleep_below
+        if _certainly_none(awake):
+            _, _, of_z, _ = self.link.detail(logsnr, self.variances)
+            h = z.new_zeros(len(z), self.config.level.channels, *pooled.shape[2:])
+            return unhaar(2 * whole, _bands(of_z.to(z.dtype)) * details), h
+        signal = _each(of_said, said) * said + _each(of_seen, seen) * seen
+        found, h = self._outer(details, seen, signal, features, logsnr, labels)
+        residual, loudness = torch.where(_bands(awake[:, None]), found, 0.0).chunk(2, dim=1)
+        own = self.variances[:, None, None, None] * (LOUDNESS * loudness.tanh()).exp()
+        _, _, of_z, of_residual = self.link.detail(logsnr, own)
+        return unhaar(2 * whole, of_z.to(z.dtype) * details + (of_residual * residual).to(z.dtype)), h
 
     def _inner(
         self, seen: Tensor, logsnr: Tensor, labels: Tensor | None, context: Tensor | None
@@ -158,16 +192,61 @@ class Nested(nn.Module):
             return network.with_features(seen, logsnr, labels, context)  # type: ignore[no-any-return]
 
     def _outer(
-        self, details: Tensor, seen: Tensor, said: Tensor, features: Tensor, emb: Tensor
+        self, details: Tensor, seen: Tensor, signal: Tensor, features: Tensor, logsnr: Tensor, labels: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the outer level says of the details, [b 3 c h/2 w/2], and its last features."""
-        known = torch.cat([details.flatten(1, 2), seen, said.to(seen.dtype)], dim=1)
-        h = self.enter(known.contiguous(memory_format=torch.channels_last))
-        lower = self.bridge(features)
-        h = h + F.interpolate(lower, size=h.shape[2:], mode="nearest")
-        h = F.silu(self.norm(self.outer(h, emb)))
-        out: Tensor = self.leave(h)
-        return out.reshape(len(out), BANDS, -1, *out.shape[2:]), h
+        """What the outer level says of the details, residual and loudness, [b 6 c h/2 w/2], and its last features.
+
+        Beyond the crop, while there is one, it says nothing: 0.
+        """
+        assert self.link is not None, "asked for by the caller"
+        scale, whiten, *_ = (_bands(c.to(details.dtype)) for c in self.link.detail(logsnr, self.variances))
+        # Noise of variance 1 on flat ground, however clean the image: no network can amplify what is hardly there.
+        beside = (whiten * details).asinh()
+        known = torch.cat([(scale * details).flatten(1, 2), beside.flatten(1, 2), seen, signal], dim=1)
+        lower = F.interpolate(self.bridge(features), size=known.shape[2:], mode="nearest")
+        window = self._window(known) if self.training else None
+        if window is not None:
+            known, lower = (_cut(h, window) for h in (known, lower))
+        h = self.enter(known.contiguous(memory_format=torch.channels_last)) + lower
+        h = F.silu(self.norm(self.outer(h, self.conditioning(logsnr, labels))))
+        out: Tensor = self.leave(h).float() if h.dtype is torch.bfloat16 else self.leave(h)
+        if window is not None:
+            out, h = (_put_back(part, window, details.shape[-2:]) for part in (out, h))
+        return out.reshape(len(out), 2 * BANDS, -1, *out.shape[2:]), h
+
+    def _window(self, known: Tensor) -> "_Window | None":
+        """Where each image's crop is, at half the side; None for the whole."""
+        (height, width), side = known.shape[2:], (self.config.crop or 0) // 2
+        if not side or (height <= side and width <= side):
+            return None
+        rows, columns = min(side, height), min(side, width)
+        tops, lefts = (
+            torch.randint(0, n - k + 1, (len(known),)).tolist() for n, k in ((height, rows), (width, columns))
+        )
+        return [(slice(t, t + rows), slice(l, l + columns)) for t, l in zip(tops, lefts, strict=True)]
+
+
+_Window: TypeAlias = list[tuple[slice, slice]]
+
+
+def _cut(h: Tensor, window: _Window) -> Tensor:
+    """A part of each image: [b c h w] -> [b c rows columns]."""
+    return torch.stack([image[:, rows, columns] for image, (rows, columns) in zip(h, window, strict=True)])
+
+
+def _put_back(h: Tensor, window: _Window, size: Size) -> Tensor:
+    """Undoes `_cut`, with zeros around."""
+    height, width = size
+    return torch.stack([
+        F.pad(part, (columns.start, width - columns.stop, rows.start, height - rows.stop))
+        for part, (rows, columns) in zip(h, window, strict=True)
+    ])
+
+
+def _certainly_none(mask: Tensor) -> bool:
+    """Whether nothing is true; False where it is not looked at: while it is learnt, compiled, imagined or only counted."""
+    abstract = mask.is_meta or isinstance(mask, FakeTensor) or torch.compiler.is_compiling()
+    return not (torch.is_grad_enabled() or abstract or bool(mask.any()))
 
 
 def _each(value: Tensor, like: Tensor) -> Tensor:

@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        """The folder of averages of several widths, if the run keeps any."""
+        return self.path / "averages"
+
+    @property
     def images_seen(self) -> int:
         """How far the newest whole checkpoint is; 0 without one."""
         newest, _ = newest_whole(checkpoints(self.checkpoints), read_header)

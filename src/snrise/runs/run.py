@@ -25,8 +25,10 @@ from snrise.training import (
     Spikes,
     TrainState,
     draw_labels,
+    forget_later,
     generate,
     load_latest,
+    save_averages,
     save_state,
     start_from,
     train,
@@ -151,6 +153,7 @@ class Run:
 
     def _open_logs(self) -> None:
         log, seen = self.config.log, self.state.images_seen
+        forget_later(self.folder.averages, seen)
         path = self.folder.path
         self.journal: list[Writer] = [JsonLines(self.folder.log, seen)]
         if log.tensorboard:
@@ -271,6 +274,7 @@ class Run:
         """A checkpoint of where the run is; its file."""
         log = self.config.log
         extra = self._data() | {"meter": self.meter.state(), "spikes": self.spikes.state()}
+        save_averages(self.state, self.folder.averages)
         path = save_state(
             self.state, self.folder.checkpoints, to_yaml(self.config), extra, keep=log.keep, keep_every=log.keep_every,
         )

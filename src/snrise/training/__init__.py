@@ -1,5 +1,6 @@
 """A run: one state, a loop that is a generator, checkpoints, and images from a trained network."""
 
+from snrise.training.averages import average, forget_later, save_averages
 from snrise.training.checkpoint import (
     BrokenCheckpoint,
     Checkpoint,
@@ -12,7 +13,7 @@ from snrise.training.checkpoint import (
     read_header,
     save_state,
 )
-from snrise.training.ema import Ema
+from snrise.training.ema import WIDEST, Ema, Power
 from snrise.training.export import WeightFormat, export_weights
 from snrise.training.faults import OnFault, Spikes
 from snrise.training.generation import Generation, State, draw_labels, generate, trajectory
@@ -23,8 +24,8 @@ from snrise.training.starting import start_from
 from snrise.training.state import TrainState
 
 __all__ = [
-    "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Precision",
-    "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast", "checkpoints",
-    "draw_labels", "export_weights", "generate", "latest", "load_latest", "load_network", "load_state", "muon",
-    "newest_whole", "read_header", "save_state", "start_from", "train", "trajectory",
+    "WIDEST", "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer", "Power", "Precision",
+    "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast", "average", "checkpoints",
+    "draw_labels", "export_weights", "forget_later", "generate", "latest", "load_latest", "load_network", "load_state", "muon",
+    "newest_whole", "read_header", "save_averages", "save_state", "start_from", "train", "trajectory",
 ]

@@ -29,6 +29,8 @@ T = TypeVar("T")
 #: Raised when what is stored changes its meaning.
 FORMAT = 2
 PARTS = ("network", "ema", "optimizer")
+#: Of a run that keeps averages of several widths.
+POWERS = "powers"
 COUNTS = ("step", "images_seen", "position", "faults")
 
 
@@ -75,6 +77,10 @@ def save_state(
     tensors, scalars = _optimizer_tensors(state.optimizer)
     tensors |= {f"network.{name}": t for name, t in state.network.state_dict().items()}
     tensors |= {f"ema.{name}": t for name, t in state.ema.parameters.items()}
+    parts = PARTS
+    if state.powers:
+        parts = (*PARTS, POWERS)
+        tensors |= _power_tensors(state)
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     for name, t in tensors.items():
         if not t.isfinite().all():
@@ -82,9 +88,9 @@ def save_state(
             raise invalid(where, "numbers that are not finite", "finite ones", "the last good checkpoint is kept")
     header = {
         "format": FORMAT, **{name: getattr(state, name) for name in COUNTS}, "optimizer": scalars,
-        "extra": extra or {},
+        "extra": extra or {}, "parts": parts,
     }
-    sums = {part: checksum(_named(tensors, f"{part}.")) for part in PARTS}
+    sums = {part: checksum(_named(tensors, f"{part}.")) for part in parts}
     metadata = {"snrise": json.dumps(header), "config": config}
     metadata["checksums"] = json.dumps(sums | {"header": header_sum(metadata)})
     path = folder / f"{state.images_seen:012d}.safetensors"
@@ -168,11 +174,14 @@ def load_state(state: TrainState, path: Path) -> Checkpoint:
     """Put a checkpoint's tensors and counts into a state built from the same config."""
     header = _header(path)
     _check_whole(_checkpoint(path, header), "begin another run with them: snrise train --from")
-    tensors = _read(path, PARTS, header)
+    tensors = _read(path, (*PARTS, *((POWERS,) if state.powers else ())), header)
     average = _matching(state.ema.parameters, tensors, "ema.", path)
+    powers = _matching(_power_tensors(state), tensors, "", path)
     saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
     _load_module(state.network, tensors, "network.", path)
     state.ema.load(average)
+    for i, ema in enumerate(state.powers):
+        ema.load(_part(powers, f"{POWERS}.{i}."))
     state.optimizer.load_state_dict(saved)
     for name in COUNTS:
         setattr(state, name, header[name])
@@ -187,6 +196,11 @@ def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpo
         _check_whole(_checkpoint(path, header), "sample from those: leave out --last")
     _load_module(network, _read(path, (part,), header), f"{part}.", path)
     return _checkpoint(path, header)
+
+
+def _power_tensors(state: TrainState) -> dict[str, Tensor]:
+    """The averages of several widths."""
+    return {f"{POWERS}.{i}.{name}": t for i, ema in enumerate(state.powers) for name, t in ema.parameters.items()}
 
 
 def _check_whole(checkpoint: Checkpoint, fix: str) -> None:
@@ -209,6 +223,8 @@ def _read(path: Path, parts: Sequence[str], header: dict[str, Any]) -> dict[str,
     except (SafetensorError, OSError) as error:
         raise BrokenCheckpoint(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
     for part in parts:
+        if part not in header["checksums"]:
+            raise invalid(str(path), f"no {part}", "a checkpoint of this config", "choose another --out")
         if checksum(_named(tensors, f"{part}.")) != header["checksums"][part]:
             raise BrokenCheckpoint(f"{path}: the checksum of its {part} is wrong: the file has changed or is damaged")
     return tensors

@@ -1,8 +1,10 @@
-"""An exponential moving average of the weights, with its half-life in images."""
+"""Moving averages of the weights: exponential, with a half-life in images, and of a power of the images seen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +27,64 @@ def decay(half_life: float, images_seen: int, batch: int) -> float:
     return 0.0 if half_life <= 0 else 0.5 ** (batch / half_life)
 
 
-class Ema:
-    """The average of a network's parameters beside the network, in float32 whatever the parameters are in."""
+#: The largest σ_rel that a power has: that of γ = 0, the plain mean of all weights so far.
+WIDEST = 12**-0.5
 
-    def __init__(self, network: nn.Module, half_life: float) -> None:
-        require(half_life >= 0, "Ema.half_life", half_life, "a number of images, 0 (no average) or more")
+
+@final
+@dataclass(frozen=True)
+class Power:
+    """The average of θ(τ) weighed by τ^γ, τ the images seen: as wide, relative to all images so far, at any time.
+
+    `width` is its standard deviation in τ over the images seen, σ_rel = √(γ+1)/((γ+2)√(γ+3)). Called with the images
+    seen and a step's, it gives what the step keeps, (1 − batch/seen)^(γ+1). Karras et al. 2024 (arXiv 2312.02696),
+    eq. 2 to 4, 126 and 127.
+
+    >>> round(Power(0.1).gamma, 2), round(Power(0.1)(images_seen=1000, batch=10), 3)
+    (6.94, 0.923)
+    """
+
+    width: float
+
+    def __post_init__(self) -> None:
+        require(0 < self.width < WIDEST, "Power.width", self.width, f"a number above 0, below {WIDEST:.3f}")
+
+    @cached_property
+    def gamma(self) -> float:
+        """The exponent: the largest root of γ³ + 7γ² + (16 − σ⁻²)γ + 12 − σ⁻², by bisection."""
+        low, high = 0.0, self.width**-2
+        for _ in range(200):
+            gamma = (low + high) / 2
+            wide = (gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5) > self.width
+            low, high = (gamma, high) if wide else (low, gamma)
+        return high
+
+    def __call__(self, images_seen: int, batch: int) -> float:
+        return float(max(0.0, 1 - batch / max(1, images_seen)) ** (self.gamma + 1))
+
+
+class Ema:
+    """The average of a network's parameters beside the network, in float32 whatever the parameters are in.
+
+    Exponential with a half-life in images, or a `Power`, of the parameters that are trained.
+    """
+
+    def __init__(self, network: nn.Module, half_life: float | Power) -> None:
         self.half_life = half_life
+        self.keeps: Callable[[int, int], float]
+        if isinstance(half_life, Power):
+            self.keeps = half_life
+            self.parameters = {n: p.detach().float().clone() for n, p in network.named_parameters() if p.requires_grad}
+            return
+        require(half_life >= 0, "Ema.half_life", half_life, "a number of images, 0 (no average) or more")
+        self.keeps = partial(decay, half_life)
         self.parameters = {name: p.detach().float().clone() for name, p in network.named_parameters()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, batch: int) -> None:
         """Take in the weights after a step of `batch` images."""
-        current = [p.detach().float() for p in network.parameters()]
-        torch._foreach_lerp_(list(self.parameters.values()), current, 1 - decay(self.half_life, images_seen, batch))
+        current = [p.detach().float() for name, p in network.named_parameters() if name in self.parameters]
+        torch._foreach_lerp_(list(self.parameters.values()), current, 1 - self.keeps(images_seen, batch))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Replace the average by saved tensors."""

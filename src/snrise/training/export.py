@@ -1,10 +1,12 @@
 """The averaged weights of a checkpoint alone, in a file to give away: a sixth of its size in bfloat16, or a third."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from snrise._errors import invalid, require
 from snrise._typing import StrEnum
@@ -34,8 +36,12 @@ DTYPES = {WeightFormat.BF16: torch.bfloat16, WeightFormat.FP32: torch.float32}
 OF_TRAINING = ("meter", "spikes")
 
 
-def export_weights(checkpoint: Path, out: Path, form: WeightFormat = WeightFormat.BF16) -> Checkpoint:
+def export_weights(
+    checkpoint: Path, out: Path, form: WeightFormat = WeightFormat.BF16, instead: Mapping[str, Tensor] | None = None
+) -> Checkpoint:
     """Write the averaged weights of a checkpoint into a file of their own, with its config, counts and classes.
+
+    `instead` are weights to take for some of them, such as an average of another width.
 
     Such a file samples and begins other runs as a checkpoint does, but no run goes on from it: what the optimizer knew
     is not in it. Its header's `extra` holds the checksum that these weights have in the checkpoint: `exported_from`.
@@ -48,7 +54,8 @@ def export_weights(checkpoint: Path, out: Path, form: WeightFormat = WeightForma
     header = read_header(checkpoint)
     if header.weights_alone:
         raise invalid(str(checkpoint), "weights that were exported already", "a run, or a checkpoint of one")
-    tensors = {name: t.to(DTYPES[form]).contiguous() for name, t in part_of_checkpoint(checkpoint, "ema").items()}
+    weights = part_of_checkpoint(checkpoint, "ema") | {f"ema.{name}": t for name, t in (instead or {}).items()}
+    tensors = {name: t.to(DTYPES[form]).contiguous() for name, t in weights.items()}
     extra = {name: value for name, value in header.extra.items() if name not in OF_TRAINING}
     told = {
         "format": FORMAT, "parts": ["ema"], **{name: getattr(header, name) for name in COUNTS}, "optimizer": {},

@@ -111,7 +111,8 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
         state.optimizer.step()
         state.step += 1
         state.images_seen += count
-        state.ema.update(state.network, state.images_seen, count)
+        for average in (state.ema, *state.powers):
+            average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
         fault = first_nonfinite(state.network, lambda: _gradient(state, batch, recipe))

@@ -18,17 +18,20 @@ __all__ = ["start_from"]
 def start_from(state: TrainState, path: Path) -> list[str]:
     """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
 
-    A parameter takes the weights of the same name and shape. The first and last layer take those for smaller patches
+    A parameter takes the weights of the same name and shape. Where the other's network is the inner one of a nest, all of
+    it goes there; what the outer level has in common with it by name and shape, as one nest with the next, it begins
+    with too. The first and last layer take those for smaller patches
     too, so that a network goes on at twice the resolution behind a stem of twice the factor.
 
     Raises:
         SnriseError: if no weights fit, or the file is no whole checkpoint.
     """
     tensors = part_of_checkpoint(path, "ema")
-    own = []
-    for name, p in state.network.named_parameters():
-        inner = name.removeprefix("inner.")  # of a network that has grown around the other
-        weight = _fitted(state.network, name, tensors.get(f"ema.{name}", tensors.get(f"ema.{inner}")), p)
+    parameters, own = dict(state.network.named_parameters()), []
+    grown = all(f"inner.{name.removeprefix('ema.')}" in parameters for name in tensors)
+    for name, p in parameters.items():
+        theirs = name.removeprefix("inner.") if grown else name
+        weight = _fitted(state.network, name, tensors.get(f"ema.{theirs}"), p)
         if weight is None:
             own.append(name)
         else:

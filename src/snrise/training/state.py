@@ -16,6 +16,7 @@ class TrainState:
 
     Nothing else is needed to go on: noise, dropout and the order of the data are functions of (seed, position).
 
+    powers: further averages of other widths, from which `averages` makes those of any; none unless asked for.
     step: optimizer steps taken. images_seen: images that the weights have learnt from. position: images taken from the
     data, which is more by those of steps that were dropped. faults: steps that were dropped.
     """
@@ -23,6 +24,7 @@ class TrainState:
     network: nn.Module
     ema: Ema
     optimizer: torch.optim.Optimizer
+    powers: tuple[Ema, ...] = ()
     step: int = 0
     images_seen: int = 0
     position: int = 0
