@@ -1,4 +1,4 @@
-"""What a model at a resolution has to be better than: the data themselves, pooled and enlarged again, judged as samples.
+"""What a model at a resolution has to be better than: the data, pooled and enlarged again, judged as samples.
 
     python benchmarks/enlarged.py --sides 64 128 256 -n 500 --out docs/results/enlarged.json
 

@@ -48,7 +48,8 @@ from snrise.training import (
 )
 
 __all__ = [
-    "Trained", "averaged", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run", "learning_rate",
+    "Trained", "averaged", "beginning", "begun", "compared", "dataset", "generation", "held_out", "is_run",
+    "learning_rate",
     "levels", "linked", "network", "open_run", "recipe", "saved", "schedule", "source", "state",
 ]
 

@@ -35,7 +35,7 @@ class Coarse(NamedTuple):
 
 
 class Detail(NamedTuple):
-    """The prediction of a band is `of_z`·z_b + `of_said`·F; `scale`·z_b has variance 1, `whiten`·z_b noise of variance 1.
+    """The prediction of a band is `of_z`·z_b + `of_said`·F; `scale`·z_b has variance 1, `whiten`·z_b noise of 1.
 
     All are [b …], as the variances are.
     """
@@ -81,9 +81,9 @@ class Link:
         )
 
     def detail(self, logsnr: LogSnr, variances: Tensor) -> Detail:
-        r"""How what a network says, F, is the prediction of coefficients with variance s²: λ [b], s² [bands] or [b bands …].
+        r"""How what a network says, F, is the prediction of coefficients with variance s².
 
-        x̂ = (αs²/Δ)·z + (sσ/√Δ)·F with Δ = α²s² + σ²: the best linear estimate, and beside it F of unit scale (Karras
+        λ [b], s² [bands] or [b bands …]. x̂ = (αs²/Δ)·z + (sσ/√Δ)·F with Δ = α²s² + σ²: the best linear estimate, and beside it F of unit scale (Karras
         et al. 2022, eq. 7, with α). So ε̂ = (σ/Δ)·z − (αs/√Δ)·F, and of v under the variance-preserving process
         v = ασ(1 − s²)/Δ·z − (s/√Δ)·F: finite everywhere, and −F at s = 1.
         """

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from snrise import build
 from snrise._errors import SnriseError
-from snrise.evaluation import Reference
+from snrise.evaluation import Reference, reference
 from snrise.metrics import radial_power
 from tiny import POOLED, config
 
@@ -58,3 +58,16 @@ def test_of_many_images_some_are_taken_evenly(dataset, tmp_path):
 
 def test_features_are_those_of_torch_whatever_the_batch(dataset, tmp_path):
     assert Reference.of(dataset, POOLED, home=tmp_path).features.dtype == torch.float32
+
+
+def test_two_processes_may_compute_the_same_reference_at_a_time(dataset, tmp_path, monkeypatch):
+    """The one whose file was taken away under its hands finds the other's."""
+    def beaten(path, content):
+        path.write_bytes(content)
+        raise SnriseError(f"{path}: cannot be written")
+
+    monkeypatch.setattr(reference, "write_atomically", beaten)
+    assert len(Reference.of(dataset, POOLED, home=tmp_path)) == len(dataset)
+    monkeypatch.setattr(reference, "write_atomically", lambda path, content: beaten(path, b""))
+    with pytest.raises(SnriseError, match="cannot be written"):
+        Reference.of(build.dataset(config("data.fit=pad")), POOLED, home=tmp_path)

@@ -18,7 +18,7 @@ FUSED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k
 @pytest.mark.parametrize(("config", "image"), [*TINY, *SMALL])
 @pytest.mark.parametrize("classes", [None, 5])
 def test_parameters_and_operations_are_those_of_a_real_pass(config, image, classes):
-    network = built(config, classes)
+    network = built(config, classes).eval()  # in training a nest may see a part of the image alone
     labels = None if classes is None else torch.zeros(1, dtype=torch.int64)
     with FlopCounterMode(display=False, custom_mapping=FUSED) as counter, torch.no_grad():
         network(torch.zeros(1, 3, *image), torch.zeros(1), labels)

@@ -6,6 +6,7 @@ from torch import nn
 
 from snrise._errors import SnriseError
 from snrise.networks import PRESETS, NetworkConfig, build, cost
+from tiny import built
 
 #: Millions of parameters and 10⁹ multiply-adds of one image, as published; None: not published.
 PUBLISHED = {
@@ -19,7 +20,7 @@ PUBLISHED = {
 def test_a_preset_builds_and_knows_its_size(name):
     side = int(name.rsplit("-", 1)[1])
     assert isinstance(PRESETS[name], NetworkConfig)
-    network = build(name, classes=1000, device="meta")
+    network = built(PRESETS[name], classes=1000, device="meta")
     image, logsnr = torch.zeros(1, 3, side, side, device="meta"), torch.zeros(1, device="meta")
     assert network(image, logsnr, torch.zeros(1, dtype=torch.int64, device="meta")).shape == image.shape
 

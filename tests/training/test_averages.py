@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from snrise import build
 from snrise._errors import SnriseError
 from snrise.training import Ema, Power, TrainState, adamw, load_latest, save_state
-from snrise.training.averages import Profile, average, forget_later, save_averages, shares, snapshots
+from snrise.training.averages import Profile, _product, average, forget_later, save_averages, shares, snapshots
 from tiny import config, run
 
 KEPT = (Power(0.05), Power(0.1))
@@ -29,7 +29,9 @@ def profile(p, seen):
 @given(width=st.floats(0.01, 0.28))
 def test_the_width_is_the_standard_deviation_over_the_images_seen(width):
     p = Profile(Power(width), 1)
-    mean, square = (quad(lambda t, k=k: t**k * profile(p, t), 0, 1, epsabs=1e-13, points=[0.9, 0.99])[0] for k in (1, 2))
+    mean, square = (
+        quad(lambda t, k=k: t**k * profile(p, t), 0, 1, epsabs=1e-13, points=[0.9, 0.99])[0] for k in (1, 2)
+    )
     assert quad(lambda t: profile(p, t), 0, 1, points=[0.9, 0.99])[0] == pytest.approx(1)
     assert (square - mean**2) ** 0.5 == pytest.approx(width, rel=1e-5)
 
@@ -56,8 +58,6 @@ def test_updates_weigh_by_the_power_of_the_images_seen(batch):
     ends=st.lists(st.integers(1, 1000), min_size=2, max_size=2),
 )
 def test_products_of_profiles_are_integrals(widths, ends):
-    from snrise.training.averages import _product
-
     a, b = (Profile(Power(width), end) for width, end in zip(widths, ends, strict=True))
     end = min(ends)
     points = [0.5 * end, 0.9 * end, 0.99 * end]

@@ -73,7 +73,8 @@ def test_a_network_goes_whole_into_a_nest_and_a_nest_into_the_next(tmp_path):
     configs = [UViTConfig(levels=LEVELS, stem=2, embedding=32)]
     for _ in range(2):
         configs.append(NestedConfig(
-            inner=configs[-1], level=Level(channels=16, blocks=1, kind=Kind.LOCAL), variances=(0.1, 0.1, 0.1), embedding=32,
+            inner=configs[-1], level=Level(channels=16, blocks=1, kind=Kind.LOCAL), variances=(0.1, 0.1, 0.1),
+            embedding=32,
         ))
     before = begun(configs[0], seed=0)
     for i, config in enumerate(configs[1:]):
@@ -83,7 +84,8 @@ def test_a_network_goes_whole_into_a_nest_and_a_nest_into_the_next(tmp_path):
         assert not [name for name in own if name.startswith("inner.")]
         for name, p in before.network.named_parameters():
             assert torch.equal(state.network.get_parameter(f"inner.{name}"), p)
-        assert torch.equal(state.network.conditioning.logsnr.mlp[0].weight, before.network.conditioning.logsnr.mlp[0].weight)
+        shared = "conditioning.logsnr.mlp.0.weight"
+        assert torch.equal(state.network.get_parameter(shared), before.network.get_parameter(shared))
         before = state
         perturbed(before.network, seed=9)
         before.ema = Ema(before.network, 100)

@@ -17,8 +17,8 @@ def export(
         Path | None, typer.Option(help="The file, ….safetensors.", show_default="NAME.safetensors")
     ] = None,
     ema: Annotated[
-        float | None, typer.Option(help="The width of the average, relative to the images seen, such as 0.05: for a run "
-                                   "with training.averages.", show_default="the run's half-life")
+        float | None, typer.Option(help="The width of the average, relative to the images seen, such as 0.05, for a "
+                                   "run with training.averages.", show_default="the run's half-life")
     ] = None,
     dtype: Annotated[
         WeightFormat, typer.Option(help="What the numbers are kept in; bf16 has 8 bits of precision.")

@@ -61,7 +61,7 @@ def sweep(
         raise unknown("--features", features, FEATURES, "features")
     folder = out or _home(run) / "sweep"
     opened = cache(partial(_opened, run, device_of(device)))
-    widths = [_width(value) for value in _split(ema, "--ema")] or [None]
+    widths: list[float | None] = [_width(value) for value in _split(ema, "--ema")] or [None]
     trained = opened(widths[0])
     asked = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
     choices = {name: _split(value, f"--{name}") for name, value in asked.items()}

@@ -36,7 +36,8 @@ def train(
         typer.Argument(metavar="[RECIPE|CONFIG.yaml] [KEY=VALUE]...",
                        help="A recipe's name or a YAML file, then settings to change, such as training.batch=16."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images, or `emoji`.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of images, WebDataset shards (such as 'train-*.tar'), or "
+                                      "`emoji`.", show_default=False)] = None,
     resolution: Annotated[
         str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
     ] = None,
@@ -126,7 +127,7 @@ def _document(
     elif data is not None:
         if section.get("source", "emoji") == "emoji":
             section |= {"classes": None, "only": []}
-        section |= {"source": "folder", "path": data}
+        section |= {"source": "shards" if data.endswith(".tar") else "folder", "path": data}
     if resolution is not None:
         section["resolution"] = list(parse_size(resolution, "--resolution"))
     for assignment in arguments:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from snrise._errors import require
+from snrise._errors import SnriseError, require
 from snrise.data import Dataset, cache_home
 from snrise.metrics import Extractor, radial_power
 from snrise.training.files import write_atomically
@@ -53,7 +53,11 @@ class Reference:
         kept = _read(file)
         if kept is None:
             kept = _compute(dataset, extractor, indices, watch)
-            write_atomically(file, save(kept))
+            try:
+                write_atomically(file, save(kept))
+            except SnriseError:
+                if _read(file) is None:  # else another process has written the same meanwhile
+                    raise
         return cls(dataset=dataset, extractor=extractor, indices=indices, **kept)
 
     def __len__(self) -> int:

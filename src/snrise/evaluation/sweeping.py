@@ -70,21 +70,21 @@ class counted:
 
 
 def sweep(
-    opened: Callable[[float | None], build.Trained], chosen: Sequence[Way], reference: Reference, *, number: int, seeds: int, file: Path,
-    batch: int = 64, watch: Callable[[float], None] | None = None,
+    opened: Callable[[float | None], build.Trained], chosen: Sequence[Way], reference: Reference, *, number: int,
+    seeds: int, file: Path, batch: int = 64, watch: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
 
-    `opened` gives the network of an average of some width, None for the run's own. Each is a line of JSON: settings, seed, network evaluations an image, seconds, and all that `judge` tells. `watch`
-    takes the pictures made of all.
+    `opened` gives the network of an average of some width, None for the run's own. Each is a line of JSON: settings,
+    seed, network evaluations an image, seconds, and all that `judge` tells. `watch` takes the pictures made of all.
     """
     lines = _whole(file)
     done = {_key(line): line for line in lines}
     for before, (way, seed) in enumerate(product(chosen, range(seeds))):
         trained = opened(way.ema)
         asked = {
-            "settings": list(way.settings), "ema": way.ema, "seed": seed, "number": number, "features": reference.extractor.name,
-            "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
+            "settings": list(way.settings), "ema": way.ema, "seed": seed, "number": number,
+            "features": reference.extractor.name, "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
         }
         line = done.get(_key(asked))
         if line is None:

@@ -57,7 +57,7 @@ class Cost:
 
 
 def cost(network: nn.Module, image: Size) -> Cost:
-    """Parameters and multiply-adds of a network by part, for one image of a size; computed on the device "meta".
+    """Parameters and multiply-adds of a network by part, for one image of a size, whole; computed on the device "meta".
 
     A part is a child of the network or, of a list, one of its members.
 
@@ -67,7 +67,7 @@ def cost(network: nn.Module, image: Size) -> Cost:
     >>> found.parameters == sum(p.numel() for p in network.parameters()), found.macs
     (True, 61702144)
     """
-    abstract = copied(network, lambda tensor: tensor.to("meta"))
+    abstract = copied(network, lambda tensor: tensor.to("meta")).eval()
     channels = getattr(getattr(network, "config", None), "image_channels", 3)
     classes = getattr(network, "classes", None)
     counter = FlopCounterMode(display=False)

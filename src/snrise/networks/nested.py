@@ -211,7 +211,7 @@ class Nested(nn.Module):
         h = F.silu(self.norm(self.outer(h, self.conditioning(logsnr, labels))))
         out: Tensor = self.leave(h).float() if h.dtype is torch.bfloat16 else self.leave(h)
         if window is not None:
-            out, h = (_put_back(part, window, details.shape[-2:]) for part in (out, h))
+            out, h = (_put_back(part, window, (details.shape[-2], details.shape[-1])) for part in (out, h))
         return out.reshape(len(out), 2 * BANDS, -1, *out.shape[2:]), h
 
     def _window(self, known: Tensor) -> "_Window | None":
@@ -223,7 +223,8 @@ class Nested(nn.Module):
         tops, lefts = (
             torch.randint(0, n - k + 1, (len(known),)).tolist() for n, k in ((height, rows), (width, columns))
         )
-        return [(slice(t, t + rows), slice(l, l + columns)) for t, l in zip(tops, lefts, strict=True)]
+        corners = zip(tops, lefts, strict=True)
+        return [(slice(top, top + rows), slice(left, left + columns)) for top, left in corners]
 
 
 _Window: TypeAlias = list[tuple[slice, slice]]
@@ -244,7 +245,7 @@ def _put_back(h: Tensor, window: _Window, size: Size) -> Tensor:
 
 
 def _certainly_none(mask: Tensor) -> bool:
-    """Whether nothing is true; False where it is not looked at: while it is learnt, compiled, imagined or only counted."""
+    """Whether nothing is true; False where that is not looked at: while it is learnt, compiled or only counted."""
     abstract = mask.is_meta or isinstance(mask, FakeTensor) or torch.compiler.is_compiling()
     return not (torch.is_grad_enabled() or abstract or bool(mask.any()))
 

@@ -1,8 +1,8 @@
 """Averages of any width, put together after the training from two that were kept on the way.
 
-A run keeps averages of a power of the images seen (`ema.Power`) of two widths, and writes them down with each checkpoint.
-The profile of any other is nearly a sum of theirs, by least squares. Karras et al. 2024 (arXiv 2312.02696), sec. 3.2 and
-app. C.
+A run keeps averages of a power of the images seen (`ema.Power`) of two widths, and writes them down with each
+checkpoint. The profile of any other is nearly a sum of theirs, by least squares. Karras et al. 2024 (arXiv 2312.02696),
+sec. 3.2 and app. C.
 """
 
 import json
@@ -45,7 +45,8 @@ def shares(kept: Sequence[Profile], wanted: Profile) -> Tensor:
     scale = gram.diagonal().rsqrt()
     inverse = scale[:, None] * torch.linalg.pinv(scale[:, None] * gram * scale, rtol=1e-12, hermitian=True) * scale
     free, one = inverse @ aim, inverse.sum(dim=1)
-    return free + one * (1 - free.sum()) / one.sum()
+    found: Tensor = free + one * (1 - free.sum()) / one.sum()
+    return found
 
 
 def _product(a: Profile, b: Profile) -> float:
@@ -60,7 +61,8 @@ def save_averages(state: TrainState, folder: Path) -> Path | None:
     """Write a state's averages to `folder/IMAGES.safetensors`, in half precision; None if it keeps none."""
     if not state.powers:
         return None
-    tensors, widths = {}, []
+    tensors: dict[str, Tensor] = {}
+    widths: list[float] = []
     for ema in state.powers:
         assert isinstance(ema.half_life, Power), "those of a state are powers"
         widths.append(ema.half_life.width)

@@ -77,7 +77,7 @@ def save_state(
     tensors, scalars = _optimizer_tensors(state.optimizer)
     tensors |= {f"network.{name}": t for name, t in state.network.state_dict().items()}
     tensors |= {f"ema.{name}": t for name, t in state.ema.parameters.items()}
-    parts = PARTS
+    parts: tuple[str, ...] = PARTS
     if state.powers:
         parts = (*PARTS, POWERS)
         tensors |= _power_tensors(state)

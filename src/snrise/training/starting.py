@@ -18,8 +18,8 @@ __all__ = ["start_from"]
 def start_from(state: TrainState, path: Path) -> list[str]:
     """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
 
-    A parameter takes the weights of the same name and shape. Where the other's network is the inner one of a nest, all of
-    it goes there; what the outer level has in common with it by name and shape, as one nest with the next, it begins
+    A parameter takes the weights of the same name and shape. Where the other's network is the inner one of a nest, all
+    of it goes there; what the outer level has in common with it by name and shape, as one nest with the next, it begins
     with too. The first and last layer take those for smaller patches
     too, so that a network goes on at twice the resolution behind a stem of twice the factor.
 
