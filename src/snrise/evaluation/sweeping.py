@@ -84,7 +84,8 @@ def sweep(
         trained = opened(way.ema)
         asked = {
             "settings": list(way.settings), "ema": way.ema, "seed": seed, "number": number,
-            "features": reference.extractor.name, "images_seen": trained.images_seen, "data": reference.dataset.fingerprint,
+            "features": reference.extractor.name, "images_seen": trained.images_seen,
+            "data": reference.dataset.fingerprint,
         }
         line = done.get(_key(asked))
         if line is None:

@@ -93,8 +93,8 @@ class CellNorm(nn.Module):
     """Layer norm over the channels of each cell by itself: [b c h w] -> the same, channels-last in memory."""
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2])
-        return out.permute(0, 3, 1, 2)
+        out: Tensor = F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)
+        return out
 
 
 class LocalBlock(nn.Module):

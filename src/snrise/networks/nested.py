@@ -71,7 +71,7 @@ class NestedConfig(NetworkConfig):
         require(self.level.kind in kinds, "NestedConfig.level.kind", self.level.kind.value, "local or conv", fix)
         require(self.level.blocks >= 1, "NestedConfig.level.blocks", self.level.blocks, "a whole number above 0")
         within = self.inner.crop if isinstance(self.inner, NestedConfig) else None
-        require(within is None, "NestedConfig.inner.crop", within, "null: a crop is for the outermost level that trains")
+        require(within is None, "NestedConfig.inner.crop", within, "null: a crop is for the outermost level")
         if self.crop is not None:
             good = self.crop >= 2 and self.crop % 2 == 0
             require(good, "NestedConfig.crop", self.crop, "an even number of pixels, 2 or more, or null for the whole")

@@ -25,7 +25,8 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "WIDEST", "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer",
-    "Power", "Precision", "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast", "average", "checkpoints",
-    "draw_labels", "export_weights", "forget_later", "generate", "latest", "load_latest", "load_network", "load_state",
-    "muon", "newest_whole", "read_header", "save_averages", "save_state", "start_from", "train", "trajectory",
+    "Power", "Precision", "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast",
+    "average", "checkpoints", "draw_labels", "export_weights", "forget_later", "generate", "latest", "load_latest",
+    "load_network", "load_state", "muon", "newest_whole", "read_header", "save_averages", "save_state", "start_from",
+    "train", "trajectory",
 ]
