@@ -84,8 +84,8 @@ class Link:
         r"""How what a network says, F, is the prediction of coefficients with variance s².
 
         λ [b], s² [bands] or [b bands …]. x̂ = (αs²/Δ)·z + (sσ/√Δ)·F with Δ = α²s² + σ²: the best linear estimate, and
-        beside it F of unit scale (Karras et al. 2022, eq. 7, with α). So ε̂ = (σ/Δ)·z − (αs/√Δ)·F, and of v under the variance-preserving process
-        v = ασ(1 − s²)/Δ·z − (s/√Δ)·F: finite everywhere, and −F at s = 1.
+        beside it F of unit scale (Karras et al. 2022, eq. 7, with α). So ε̂ = (σ/Δ)·z − (αs/√Δ)·F, and of v under the
+        variance-preserving process v = ασ(1 − s²)/Δ·z − (s/√Δ)·F: finite everywhere, and −F at s = 1.
         """
         coefficients = self.target.coefficients(finite(logsnr))
         c_x, c_eps, alpha, sigma = (c.reshape(-1, *[1] * max(1, variances.ndim - 1)) for c in coefficients)

@@ -93,8 +93,7 @@ class CellNorm(nn.Module):
     """Layer norm over the channels of each cell by itself: [b c h w] -> the same, channels-last in memory."""
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)
-        return out
+        return F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)
 
 
 class LocalBlock(nn.Module):
@@ -114,7 +113,8 @@ class LocalBlock(nn.Module):
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         scale, shift = self.film(emb)
         r = torch.addcmul(shift[:, :, None, None], self.conv1(self.norm(h)), scale[:, :, None, None])
-        return h + self.conv2(self.dropout(F.silu(r)))
+        out: Tensor = h + self.conv2(self.dropout(F.silu(r)))
+        return out
 
 
 class ConvAttention(nn.Module):
