@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py --sides 64 128 256 --precisions bf16 fp32 --rounds 5 --out docs/results
     python benchmarks/train_step.py --sides 64 --batch 32 --isa avx2
+    python benchmarks/train_step.py --sides 64 128 256 512 1024 --batch 4 --cases 'snrise nest' 'snrise U-ViT'
 
 A step is: images in memory, noise, forward, loss, backward, clip, AdamW, EMA. The networks have equal parameters,
 within a tenth. Cases take turns, round after round, each between two measurements of the peak (the best of a few
@@ -26,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from snrise.data import Batch
 from snrise.levels import Levels
-from snrise.networks import Kind, Level, NetworkConfig, Skip, UNetConfig, UViTConfig, build
+from snrise.nest import Link
+from snrise.networks import Kind, Level, Nested, NestedConfig, NetworkConfig, Skip, UNetConfig, UViTConfig, build
 from snrise.process import Prediction, Target
 from snrise.schedules import Cosine, for_resolution
 from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
@@ -79,7 +81,21 @@ def unet(side: int) -> NetworkConfig:
     return UNetConfig(levels=levels, middle=1, stem=side // 32, embedding=256)
 
 
+def nest(side: int) -> NetworkConfig:
+    """The U-ViT for 64 px, and a frozen nest around it for each octave above; the outermost trains on 64×64 px."""
+    network = uvit(64)
+    for octave in range((side // 64).bit_length() - 1):
+        outermost = 128 << octave == side
+        network = NestedConfig(
+            inner=network, level=Level(channels=64, blocks=3, kind=Kind.LOCAL), variances=(0.01, 0.01, 0.002),
+            crop=64 if outermost else None,
+        )
+    return network
+
+
 OURS = {"snrise U-ViT": uvit, "snrise U-Net": unet}
+#: Which are measured when asked for: most of one is frozen.
+NESTS = {"snrise nest": nest}
 
 
 def batches(side: int, batch: int, device: torch.device) -> Iterator[Batch]:
@@ -95,6 +111,9 @@ def ours(
     config: NetworkConfig, side: int, batch: int, precision: str, compiled: bool, device: torch.device = CPU
 ) -> tuple[Callable[[], None], int]:
     network = build(config).to(device)
+    for module in network.modules():
+        if isinstance(module, Nested):
+            module.link = Link(Target(Prediction.V))
     if compiled:
         network.compile()
     _, step = stepping(network, side, batch, precision, device)
@@ -227,8 +246,8 @@ def cases(options: argparse.Namespace, side: int, precision: str) -> list[Case]:
         compiled = mode == "compiled"
         for name in options.cases:
             torch.manual_seed(0)
-            if name in OURS:
-                step, parameters = ours(OURS[name](side), side, options.batch, precision, compiled)
+            if name in OURS | NESTS:
+                step, parameters = ours((OURS | NESTS)[name](side), side, options.batch, precision, compiled)
             else:
                 step, parameters = PEERS[name](side, options.batch, precision, compiled)
             made.append(Case(name, side, precision, mode, options.batch, parameters, step))
@@ -255,7 +274,7 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--precisions", nargs="+", choices=["bf16", "fp32"], help="what `auto` is here")
     parser.add_argument("--modes", nargs="+", default=["eager"], choices=["eager", "compiled"])
-    parser.add_argument("--cases", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])
+    parser.add_argument("--cases", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS, *NESTS])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)

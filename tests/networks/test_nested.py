@@ -171,6 +171,23 @@ def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
         assert_close(out[image][inside], whole[image][inside])
 
 
+def test_of_the_nests_within_only_what_the_crop_depends_on_is_computed():
+    """The outer level says, within its crop, what it says where all of the nests within is computed."""
+    within = replace(LOCAL, crop=None)
+    network = perturbed(built(replace(LOCAL, inner=within, crop=8))).double()
+    z, logsnr = noise(4, 3, 96, 64), torch.full((4,), 5.0, dtype=torch.float64)
+    asked = []
+    network.inner.enter.register_forward_hook(lambda module, inputs, out: asked.append(tuple(out.shape[2:])))
+    torch.manual_seed(0)
+    out = haar(network.train()(z, logsnr))[1]
+    network.inner.config = replace(within, level=replace(within.level, kind=Kind.CONV))  # which is not cut
+    torch.manual_seed(0)
+    whole = haar(network(z, logsnr))[1]
+    assert asked == [(11, 11), (24, 16)]
+    assert (whole - linear_estimate(network, z, logsnr)).abs().max() > 0.1
+    assert_close(out, whole)
+
+
 def test_crops_are_those_of_the_random_state():
     network = perturbed(built(LOCAL)).train()
     z, logsnr = inputs(4, size=(32, 32))

@@ -1,7 +1,8 @@
 """A network within a network: the inner one, at half the side, says the coarse half, an outer level the details."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from snrise._errors import SnriseError, require
-from snrise._typing import Images, Labels, LogSnr, Size
+from snrise._typing import Images, Labels, LogSnr
 from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, evaluating, names_within
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.haar import BANDS, haar, unhaar
@@ -21,6 +22,53 @@ __all__ = ["Coupling", "Nested", "NestedConfig"]
 
 #: The logarithm of a coefficient's own variance over its band's is at most so large, and at least minus that.
 LOUDNESS = 8.0
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A part of each image: where it begins, and one size for all."""
+
+    corners: tuple[tuple[int, int], ...]
+    rows: int
+    columns: int
+
+    @classmethod
+    def drawn(cls, batch: int, side: int, size: Sequence[int]) -> "Windows":
+        """Squares of a side, or less where images are narrower, somewhere in images of a size."""
+        rows, columns = (min(side, n) for n in size)
+        tops, lefts = (
+            torch.randint(0, n - k + 1, (batch,), device="cpu").tolist()
+            for n, k in zip(size, (rows, columns), strict=True)
+        )
+        return cls(tuple(zip(tops, lefts, strict=True)), rows, columns)
+
+    def halved(self, margin: int, size: Sequence[int]) -> "Windows":
+        """At half the side, what covers these, and a margin of cells around; all of it within images of a size."""
+        rows, columns = (min(n, k // 2 + 1 + 2 * margin) for n, k in zip(size, (self.rows, self.columns), strict=True))
+        corners = tuple(
+            (_held(top // 2 - margin, size[0] - rows), _held(left // 2 - margin, size[1] - columns))
+            for top, left in self.corners
+        )
+        return Windows(corners, rows, columns)
+
+    def cut(self, h: Tensor) -> Tensor:
+        """The parts: [b c h w] -> [b c rows columns]."""
+        return torch.stack([
+            image[:, top : top + self.rows, left : left + self.columns]
+            for image, (top, left) in zip(h, self.corners, strict=True)
+        ])
+
+    def put_back(self, h: Tensor, size: Sequence[int]) -> Tensor:
+        """Undoes `cut`, with zeros around: [b c rows columns] -> [b c *size]."""
+        down, across = size[0] - self.rows, size[1] - self.columns
+        return torch.stack([
+            F.pad(part, (left, across - left, top, down - top))
+            for part, (top, left) in zip(h, self.corners, strict=True)
+        ])
+
+
+def _held(value: int, most: int) -> int:
+    return max(0, min(value, most))
 
 
 class Coupling(Protocol):
@@ -156,9 +204,13 @@ class Nested(nn.Module):
         return self.with_features(z, logsnr, labels, context)[0]
 
     def with_features(
-        self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None
+        self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None,
+        within: Windows | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and what the last layer makes it of: [b channels h/2 w/2]."""
+        """The prediction, and what the last layer makes it of: [b channels h/2 w/2].
+
+        Both are wanted `within` a part of each image alone, while a nest around this one trains on it.
+        """
         if self.link is None:
             raise SnriseError("network.link: none; a nest has to know its target: network.link = nest.Link(target)")
         check_size(z, self.config.divisor, self.config.image_channels)
@@ -167,7 +219,8 @@ class Nested(nn.Module):
         coarse, details = haar(z)
         pooled = coarse / 2
         seen = _each(gain, pooled) * pooled
-        said, features = self._inner(seen, lower, labels, context)
+        window = self._window(pooled.shape[2:], len(z), within)
+        said, features = self._inner(seen, lower, labels, context, window)
         said = said.to(z.dtype)
         whole = _each(of_inner, said) * said + _each(of_pooled, pooled) * pooled
         awake = logsnr + self.variances.max().log() >= self.config.asleep_below
@@ -176,27 +229,43 @@ class Nested(nn.Module):
             h = z.new_zeros(len(z), self.config.level.channels, *pooled.shape[2:])
             return unhaar(2 * whole, _bands(of_z.to(z.dtype)) * details), h
         signal = _each(of_said, said) * said + _each(of_seen, seen) * seen
-        found, h = self._outer(details, seen, signal, features, logsnr, labels)
+        found, h = self._outer(details, seen, signal, features, logsnr, labels, window)
         residual, loudness = torch.where(_bands(awake[:, None]), found, 0.0).chunk(2, dim=1)
         own = self.variances[:, None, None, None] * (LOUDNESS * loudness.tanh()).exp()
         _, _, of_z, of_residual = self.link.detail(logsnr, own)
         return unhaar(2 * whole, of_z.to(z.dtype) * details + (of_residual * residual).to(z.dtype)), h
 
+    def _window(self, size: Sequence[int], batch: int, within: Windows | None) -> Windows | None:
+        """What part of the cells, at half the side, the outer level is asked about; None for the whole.
+
+        For a nest around this one, what the wanted part depends on; else, in training, the crop.
+        """
+        if within is not None:
+            local = self.config.level.kind is Kind.LOCAL
+            # A step each for the first and last layer, two for a block.
+            return within.halved(2 * self.config.level.blocks + 2, size) if local else None
+        side = (self.config.crop or 0) // 2
+        if not self.training or not side or max(size) <= side:
+            return None
+        return Windows.drawn(batch, side, size)
+
     def _inner(
-        self, seen: Tensor, logsnr: Tensor, labels: Tensor | None, context: Tensor | None
+        self, seen: Tensor, logsnr: Tensor, labels: Tensor | None, context: Tensor | None, window: Windows | None
     ) -> tuple[Tensor, Tensor]:
         network: Any = self.inner
+        more = {"within": window} if isinstance(network, Nested) else {}
         if not self.config.frozen:
-            return network.with_features(seen, logsnr, labels, context)  # type: ignore[no-any-return]
+            return network.with_features(seen, logsnr, labels, context, **more)  # type: ignore[no-any-return]
         with torch.no_grad(), evaluating(network):
-            return network.with_features(seen, logsnr, labels, context)  # type: ignore[no-any-return]
+            return network.with_features(seen, logsnr, labels, context, **more)  # type: ignore[no-any-return]
 
     def _outer(
-        self, details: Tensor, seen: Tensor, signal: Tensor, features: Tensor, logsnr: Tensor, labels: Tensor | None
+        self, details: Tensor, seen: Tensor, signal: Tensor, features: Tensor, logsnr: Tensor, labels: Tensor | None,
+        window: Windows | None,
     ) -> tuple[Tensor, Tensor]:
         """What the outer level says of the details, residual and loudness, [b 6 c h/2 w/2], and its last features.
 
-        Beyond the crop, while there is one, it says nothing: 0.
+        Beyond the window, if there is one, it says nothing: 0.
         """
         assert self.link is not None, "asked for by the caller"
         scale, whiten, *_ = (_bands(c.to(details.dtype)) for c in self.link.detail(logsnr, self.variances))
@@ -204,44 +273,14 @@ class Nested(nn.Module):
         beside = (whiten * details).asinh()
         known = torch.cat([(scale * details).flatten(1, 2), beside.flatten(1, 2), seen, signal], dim=1)
         lower = F.interpolate(self.bridge(features), size=known.shape[2:], mode="nearest")
-        window = self._window(known) if self.training else None
         if window is not None:
-            known, lower = (_cut(h, window) for h in (known, lower))
+            known, lower = (window.cut(h) for h in (known, lower))
         h = self.enter(known.contiguous(memory_format=torch.channels_last)) + lower
         h = F.silu(self.norm(self.outer(h, self.conditioning(logsnr, labels))))
         out: Tensor = self.leave(h).float() if h.dtype is torch.bfloat16 else self.leave(h)
         if window is not None:
-            out, h = (_put_back(part, window, (details.shape[-2], details.shape[-1])) for part in (out, h))
+            out, h = (window.put_back(part, details.shape[-2:]) for part in (out, h))
         return out.reshape(len(out), 2 * BANDS, -1, *out.shape[2:]), h
-
-    def _window(self, known: Tensor) -> "_Window | None":
-        """Where each image's crop is, at half the side; None for the whole."""
-        (height, width), side = known.shape[2:], (self.config.crop or 0) // 2
-        if not side or (height <= side and width <= side):
-            return None
-        rows, columns = min(side, height), min(side, width)
-        tops, lefts = (
-            torch.randint(0, n - k + 1, (len(known),)).tolist() for n, k in ((height, rows), (width, columns))
-        )
-        corners = zip(tops, lefts, strict=True)
-        return [(slice(top, top + rows), slice(left, left + columns)) for top, left in corners]
-
-
-_Window: TypeAlias = list[tuple[slice, slice]]
-
-
-def _cut(h: Tensor, window: _Window) -> Tensor:
-    """A part of each image: [b c h w] -> [b c rows columns]."""
-    return torch.stack([image[:, rows, columns] for image, (rows, columns) in zip(h, window, strict=True)])
-
-
-def _put_back(h: Tensor, window: _Window, size: Size) -> Tensor:
-    """Undoes `_cut`, with zeros around."""
-    height, width = size
-    return torch.stack([
-        F.pad(part, (columns.start, width - columns.stop, rows.start, height - rows.stop))
-        for part, (rows, columns) in zip(h, window, strict=True)
-    ])
 
 
 def _certainly_none(mask: Tensor) -> bool:
