@@ -3,13 +3,15 @@
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
+from torch.testing import assert_close
 
 from snrise import build, models
 from snrise.config import parse, to_yaml
 from snrise.metrics import FEATURES
 from snrise.runs.gallery import origin_of
 from snrise.training import save_state
-from tiny import POOLED, command, config, fails, perturbed, pixels, run
+from tiny import DOCUMENT, POOLED, command, config, fails, perturbed, pixels, run
 
 FLAGS = ["activities", "flags", "symbols"]
 
@@ -71,6 +73,28 @@ def test_what_a_file_says_of_itself(tmp_path, monkeypatch):
     assert "images seen    8\n" in command("show", next((tmp_path / "run" / "checkpoints").iterdir()))
 
 
+def test_an_average_of_another_width_is_put_together(tmp_path):
+    """From those that a run keeps with its checkpoints; a run without any says what is missing."""
+    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+    more = ("training.averages=[0.05,0.1]", "training.optimizer=muon", "log.checkpoint=8", "--device", "cpu")
+    command("train", "tiny.yaml", *more, "--out", "kept")
+    assert len(list((tmp_path / "kept" / "averages").iterdir())) == 8
+    for width in ("0.05", "0.1", "0.2"):
+        command("export", "kept", "--ema", width, "--dtype", "fp32", "--out", f"{width}.safetensors")
+    command("export", "kept", "--dtype", "fp32", "--out", "own.safetensors")
+    files = {p.stem: load_file(p) for p in tmp_path.glob("*.safetensors")}
+    (newest,) = (tmp_path / "kept" / "checkpoints").glob("*64.safetensors")
+    whole = load_file(newest)
+    for i, width in enumerate(("0.05", "0.1")):  # those that were kept are themselves, but for half precision
+        for name, made in files[width].items():
+            assert_close(made, whole[f"powers.{i}.{name.removeprefix('ema.')}"], rtol=2e-3, atol=2e-3)
+    moved = [sum(torch.dist(files[w][n], files["own"][n]) for n in files["own"]) for w in ("0.05", "0.1", "0.2")]
+    assert 0 < moved[0] < moved[1] < moved[2]
+    # As one network.
+    command("sample", "0.2.safetensors", "-n", 2, "--out", "pictures")
+    assert build.open_run(tmp_path / "kept", width=0.2).fingerprint.endswith(", ema 0.2")
+
+
 def test_mistakes_are_one_line(monkeypatch, capsys):
     command("export", "run")
     for arguments, told in (
@@ -78,6 +102,9 @@ def test_mistakes_are_one_line(monkeypatch, capsys):
         (("export", "none"), "none: got 'no checkpoint'; allowed: a run's folder, "),
         (("train", "training.images=8", "--out", "tiny.safetensors"),
          "--out: got 'tiny.safetensors'; allowed: a run's folder; begin with a file's weights: --from FILE"),
+        (("export", "run", "--ema", "0.1", "--out", "b.safetensors"),
+         "run/averages: got 'no averages'; allowed: those that a run keeps with its checkpoints; train with training.av"),
+        (("export", "run", "--ema", "0.5", "--out", "b.safetensors"), "--ema: got 0.5; allowed: a width above 0, below 0.2"),
         (("sample", "tiny.safetensors", "--last"), "tiny.safetensors: got 'averaged weights alone, exported"),
     ):
         assert fails(monkeypatch, capsys, *arguments).startswith(told)

@@ -74,6 +74,18 @@ def test_intervals_of_guidance_and_settings_for_all(tmp_path):
     assert taken == {f"{within}[-99.0, 99.0]": 8, f"{within}[98.0, 99.0]": 4, f"{within}null": 8}
 
 
+def test_averages_of_several_widths(folder, tmp_path):
+    command("train", "tiny.yaml", "training.averages=[0.05,0.1]", "log.checkpoint=16", "--out", "kept")
+    arguments = ("--features", "pooled", "-n", 8, "--steps", 2, "--ema", "0.06,0.2", "--out", tmp_path)
+    output = command("sweep", "kept", *arguments)
+    lines = objects(tmp_path / "sweep.jsonl")
+    assert [line["ema"] for line in lines] == [0.06, 0.2]
+    assert lines[0]["KID-pooled"] != lines[1]["KID-pooled"]
+    assert "steps=2 ema=0.06" in output
+    assert command("sweep", "kept", *arguments) == output
+    assert len(objects(tmp_path / "sweep.jsonl")) == 2
+
+
 def test_larger_pictures_are_compared_with_larger_images(tmp_path):
     (plain,), (large,) = (
         (sweep("--steps", 2, *more, "--out", tmp_path / str(i)), objects(tmp_path / str(i) / "sweep.jsonl"))[1]
@@ -85,6 +97,8 @@ def test_larger_pictures_are_compared_with_larger_images(tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--features", "pool"], "--features: no such features 'pool'; did you mean 'pooled'?"),
     (["--steps", "4,4"], "--steps: got '4,4'; allowed: values, each once, with commas between them"),
+    (["--ema", "0.1,wide"], "--ema: got 'wide'; allowed: a width, such as 0.05"),
+    (["--ema", "0.1"], "run/averages: got 'no averages'"),
     (["--steps", "4,x"], "config.sampling.steps: "),
     (["--guidance-interval", "1,2;"], "--guidance-interval: got '1,2;'; allowed: values, each once, with semicolons"),
     (["--guidance-interval", "1;2"], "--guidance-interval: got '1'; allowed: two values of λ, such as -3,5"),

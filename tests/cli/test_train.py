@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -289,6 +290,16 @@ def test_a_folder_of_photographs(tmp_path, photographs, classes):
     for name in ("000000000004.png", "000000000008.png"):
         assert size_of(tmp_path / "run" / "samples" / name) == (2 * 50 + 2, 2 * 34 + 2)
     assert read_header(latest(tmp_path / "run" / "checkpoints")).extra["classes"] == (classes and ["hill", "sea"])
+
+
+def test_shards_are_data_too(tmp_path, photographs):
+    with tarfile.open(tmp_path / "photos.tar", "w") as shard:
+        for name in ("sea/b.png", "hill/d.jpg"):
+            shard.add(photographs / name, Path(name).name)
+    output = train("--data", "photos.tar", "--dry-run", "network.levels=[{channels: 16, blocks: 1}]")
+    told = yaml.safe_load(output)["data"]
+    assert (told["source"], told["path"], told["classes"]) == ("shards", "photos.tar", None)
+    assert "2 images at 16x16" in train("tiny.yaml", "--data", "photos.tar", "training.images=8", "--out", "run")
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")

@@ -11,6 +11,7 @@ from snrise._errors import SnriseError
 from snrise.data import Batch
 from snrise.runs import Run, summarize
 from snrise.training import checkpoints, latest
+from snrise.training.averages import snapshots
 from tiny import comparable, config, objects
 
 
@@ -98,6 +99,27 @@ def test_rollback_takes_the_last_weights_and_the_next_data(tmp_path):
     with opened(tmp_path / "other", "log.checkpoint=16", "log.every=8") as other:
         expected = list(other)
     assert [r.loss for r in expected] == [r.loss for r in reports[4:]]
+
+
+def test_averages_of_a_stretch_that_was_rolled_back_are_forgotten(tmp_path):
+    """Those after the last checkpoint, such as a run that was killed while it wrote one leaves."""
+    settings = ("training.averages=[0.05,0.1]", "log.checkpoint=16")
+    with opened(tmp_path / "run", *settings) as run:
+        for _ in zip(range(4), run, strict=False):
+            pass
+    assert [int(p.stem) for p in snapshots(run.folder.averages)] == [16, 32]
+    latest(run.folder.checkpoints).unlink()
+    with opened(tmp_path / "run", *settings) as run:
+        assert run.state.images_seen == 16
+        assert [int(p.stem) for p in snapshots(run.folder.averages)] == [16]
+        list(run)
+        run.save()
+    with opened(tmp_path / "other", *settings) as other:
+        list(other)
+        other.save()
+    mine, theirs = (snapshots(each.folder.averages) for each in (run, other))
+    assert [p.name for p in mine] == [p.name for p in theirs]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(mine, theirs, strict=True))
 
 
 def test_rollback_before_the_first_checkpoint_is_to_the_beginning(tmp_path):
