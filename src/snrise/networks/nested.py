@@ -16,59 +16,12 @@ from snrise.networks.embeddings import Conditioning
 from snrise.networks.haar import BANDS, haar, unhaar
 from snrise.networks.layers import CellNorm, Film, group_norm, zero
 from snrise.networks.levels import Kind, Level, Stage
+from snrise.networks.windows import Windows
 
 __all__ = ["Coupling", "Nested", "NestedConfig"]
 
-
 #: The logarithm of a coefficient's own variance over its band's is at most so large, and at least minus that.
 LOUDNESS = 8.0
-
-
-@dataclass(frozen=True)
-class Windows:
-    """A part of each image: where it begins, and one size for all."""
-
-    corners: tuple[tuple[int, int], ...]
-    rows: int
-    columns: int
-
-    @classmethod
-    def drawn(cls, batch: int, side: int, size: Sequence[int]) -> "Windows":
-        """Squares of a side, or less where images are narrower, somewhere in images of a size."""
-        rows, columns = (min(side, n) for n in size)
-        tops, lefts = (
-            torch.randint(0, n - k + 1, (batch,), device="cpu").tolist()
-            for n, k in zip(size, (rows, columns), strict=True)
-        )
-        return cls(tuple(zip(tops, lefts, strict=True)), rows, columns)
-
-    def halved(self, margin: int, size: Sequence[int]) -> "Windows":
-        """At half the side, what covers these, and a margin of cells around; all of it within images of a size."""
-        rows, columns = (min(n, k // 2 + 1 + 2 * margin) for n, k in zip(size, (self.rows, self.columns), strict=True))
-        corners = tuple(
-            (_held(top // 2 - margin, size[0] - rows), _held(left // 2 - margin, size[1] - columns))
-            for top, left in self.corners
-        )
-        return Windows(corners, rows, columns)
-
-    def cut(self, h: Tensor) -> Tensor:
-        """The parts: [b c h w] -> [b c rows columns]."""
-        return torch.stack([
-            image[:, top : top + self.rows, left : left + self.columns]
-            for image, (top, left) in zip(h, self.corners, strict=True)
-        ])
-
-    def put_back(self, h: Tensor, size: Sequence[int]) -> Tensor:
-        """Undoes `cut`, with zeros around: [b c rows columns] -> [b c *size]."""
-        down, across = size[0] - self.rows, size[1] - self.columns
-        return torch.stack([
-            F.pad(part, (left, across - left, top, down - top))
-            for part, (top, left) in zip(h, self.corners, strict=True)
-        ])
-
-
-def _held(value: int, most: int) -> int:
-    return max(0, min(value, most))
 
 
 class Coupling(Protocol):
