@@ -257,7 +257,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     whole = {"modes": ["eager", "blocks", "compiled"], "presets": OWN, "most": 512, "sides": [64, 256],
-             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "train": "emoji-256", "minutes": 4.0}
+             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "train": "emoji-256-stem", "minutes": 4.0}
     small = {"modes": ["eager"], "presets": ["tiny-32"], "most": 4, "sides": [64], "peer_batch": 1, "rounds": 1,
              "seconds": 0.05, "train": "emoji-32", "minutes": 0.05}
     for name, value in (small if options.reduced else whole).items():
