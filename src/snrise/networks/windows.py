@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 __all__ = ["Windows"]
@@ -27,10 +28,7 @@ class Windows:
     def drawn(cls, batch: int, side: int, size: Sequence[int]) -> "Windows":
         """Squares of a side, or less where images are narrower, somewhere in images of a size."""
         rows, columns = (min(side, n) for n in size)
-        tops, lefts = (
-            torch.randint(0, n - k + 1, (batch,), device="cpu").tolist()
-            for n, k in zip(size, (rows, columns), strict=True)
-        )
+        tops, lefts = (_drawn(n - k, batch) for n, k in zip(size, (rows, columns), strict=True))
         return cls(tuple(zip(tops, lefts, strict=True)), rows, columns)
 
     def halved(self, margin: int, size: Sequence[int]) -> "Windows":
@@ -56,6 +54,12 @@ class Windows:
             F.pad(part, (left, across - left, top, down - top))
             for part, (top, left) in zip(h, self.corners, strict=True)
         ])
+
+
+def _drawn(most: int, count: int) -> list[int]:
+    """Whole numbers from 0 to the most; where numbers are only imagined, 0."""
+    drawn = torch.randint(0, most + 1, (count,), device="cpu")
+    return [0] * count if isinstance(drawn, FakeTensor) else drawn.tolist()
 
 
 def _held(value: int, most: int) -> int:
