@@ -80,8 +80,8 @@ NETWORKS["nested"] = {
         inner=NEST, level=Level(channels=16, blocks=2), variances=(0.01, 0.01, 0.002), frozen=False, embedding=32,
     ),
     "local": NestedConfig(
-        inner=SMALL, level=Level(channels=16, blocks=1, kind=Kind.LOCAL), variances=(0.02, 0.03, 0.004), embedding=32,
-        crop=8,
+        inner=SMALL, level=Level(channels=16, blocks=1, kind=Kind.LOCAL), variances=(0.02, 0.03, 0.004), frozen=False,
+        embedding=32,
     ),
     "around a vit": NestedConfig(
         inner=NETWORKS["vit"]["class tokens"], level=Level(channels=16, blocks=1, attention=True, head=8),

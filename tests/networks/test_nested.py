@@ -141,7 +141,7 @@ def test_where_noise_drowns_the_bands_the_outer_level_is_not_asked():
     assert all(name.startswith("inner.") for name in learnt)
 
 
-LOCAL = NETWORKS["nested"]["local"]
+LOCAL = replace(NETWORKS["nested"]["local"], frozen=True, crop=8)
 
 
 def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
@@ -225,7 +225,7 @@ def test_the_transform_is_orthonormal_and_its_coarse_band_is_the_pooled_image():
     ({"crop": 8}, "NestedConfig.crop: got 8; allowed: null for a level of kind=conv; use kind=local"),
     ({"crop": 8, "level": Level(channels=32, blocks=1, kind=Kind.LOCAL)},
      "NestedConfig.crop: got 8; allowed: null where the inner network learns; frozen=true"),
-    ({"inner": NETWORKS["nested"]["local"]}, "NestedConfig.inner.crop: got 8; allowed: null: a crop is for"),
+    ({"inner": LOCAL}, "NestedConfig.inner.crop: got 8; allowed: null: a crop is for"),
     ({"level": Level(channels=32, blocks=0)}, "NestedConfig.level.blocks: got 0"),
 ])
 def test_what_a_config_refuses(change, message):

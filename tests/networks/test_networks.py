@@ -251,7 +251,7 @@ def test_a_level_without_blocks_passes_through():
 def test_stages_are_those_an_image_passes(config):
     stages = config.stages()
     assert max(stage.factor for stage in stages) == config.divisor
-    assert all(stage.kind in ("conv", "attention", "transformer") for stage in stages)
+    assert all(stage.kind in ("conv", "local", "attention", "transformer") for stage in stages)
     counted = sum(stage.blocks for stage in stages)
     kinds = ("ConvBlock", "TransformerBlock", "Block")
     assert counted == sum(type(m).__name__ in kinds for m in config.build(None).modules())
