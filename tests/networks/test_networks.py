@@ -253,7 +253,7 @@ def test_stages_are_those_an_image_passes(config):
     assert max(stage.factor for stage in stages) == config.divisor
     assert all(stage.kind in ("conv", "local", "attention", "transformer") for stage in stages)
     counted = sum(stage.blocks for stage in stages)
-    kinds = ("ConvBlock", "TransformerBlock", "Block")
+    kinds = ("ConvBlock", "LocalBlock", "TransformerBlock", "Block")
     assert counted == sum(type(m).__name__ in kinds for m in config.build(None).modules())
 
 

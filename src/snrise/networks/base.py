@@ -21,7 +21,7 @@ class Way(StrEnum):
 
 
 class StageShape(NamedTuple):
-    """Blocks at one resolution: the image's side is divided by `factor`; `kind` is conv, local, attention or transformer.
+    """Blocks at one resolution: the image's side is divided by `factor`; `kind` is conv, local, attention, transformer.
 
     `parts` are the network's children that stand there (see `cost`); `checkpoint` is the config's setting, its names
     joined by dots, that has activations computed anew there.
