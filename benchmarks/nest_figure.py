@@ -1,6 +1,6 @@
 """What a nest sees and says, at three noise levels: the figure of docs/growing.md.
 
-    python benchmarks/nest_figure.py emoji-64 --image 700 --out docs/img/nest.png
+    python benchmarks/nest_figure.py emoji-64 --image 900 --out docs/img/nest.png
 """
 
 import argparse
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from snrise import build, plots
+from snrise.data import to_float
 from snrise.denoisers import from_network
 from snrise.nest import Link
 from snrise.networks.haar import haar
@@ -58,13 +59,13 @@ def _show(axes: Axes, picture: Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--image", type=int, default=700)
+    parser.add_argument("--image", type=int, default=900)
     parser.add_argument("--logsnr", type=float, nargs="+", default=[-1.0, 2.0, 6.0])
     parser.add_argument("--out", type=Path, default=Path("docs/img/nest.png"))
     chosen = parser.parse_args()
     trained = build.open_run(chosen.run)
     data = build.compared(trained.config)
-    x = data.images([chosen.image]).float() / 127.5 - 1
+    x = to_float(data.images([chosen.image]))
     label = torch.tensor([(data.labels if data.labels is not None else [0])[chosen.image]])
     rows = [seen_and_said(trained, x, logsnr, label) for logsnr in chosen.logsnr]
     figure = Figure(figsize=(2 * len(TITLES), 2.15 * len(rows)), layout="constrained")
