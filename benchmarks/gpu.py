@@ -1,7 +1,7 @@
 """What training does on a GPU: throughput, share of the peak, memory beside the plan, peers, and a run of a recipe.
 
     python benchmarks/gpu.py --out docs/results/h100
-    python benchmarks/gpu.py --out runs/gpu --only training --train emoji-64 --minutes 15
+    python benchmarks/gpu.py --out runs/gpu --only training --train emoji-64 emoji-128 --minutes 15
     python benchmarks/gpu.py --out /tmp/gpu --reduced
 
 A case is a preset, eager, compiled block by block (`blocks`) or as a whole (`compiled`): whole training steps of a run
@@ -58,7 +58,8 @@ def cases(part: str, options: argparse.Namespace) -> Iterator[tuple[str, Measure
             for name in options.peers:
                 yield f"peers/{name}/{side}/{mode}", partial(peer, name, side, mode, options)
     if part == "training":
-        yield f"training/{options.train}", lambda halved: gpu_training.trained(options)
+        for name, before in zip(options.train, [None, *options.train], strict=False):
+            yield f"training/{name}", partial(training, name, before, options)
 
 
 def wanted(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -85,6 +86,11 @@ def peer(name: str, side: int, mode: str, options: argparse.Namespace, halved: i
     if mode != "eager" and flops is None:
         raise LookupError("no eager step to take the FLOPs from")
     return gpu_cases.of_peer(name, side, mode, batch, None if flops is None else flops * 1e9, options)
+
+
+def training(name: str, before: str | None, options: argparse.Namespace, halved: int) -> dict[str, Any]:
+    """A recipe's run, that begins with the weights of the one before it."""
+    return gpu_training.trained(name, before, options.minutes / len(options.train), options)
 
 
 def child(part: str, options: argparse.Namespace) -> int:
@@ -250,16 +256,17 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=100, help="seconds for a case, compiling included")
     parser.add_argument("--throughput-seconds", type=float, default=155)
     parser.add_argument("--peers-seconds", type=float, default=45)
-    parser.add_argument("--train", default=None, metavar="RECIPE")
+    parser.add_argument("--train", nargs="+", metavar="RECIPE", help="each begins with the weights of the one before")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="of the training")
-    parser.add_argument("--minutes", type=float, help="of training")
+    parser.add_argument("--minutes", type=float, help="of training, in equal parts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     whole = {"modes": ["eager", "blocks", "compiled"], "presets": OWN, "most": 512, "sides": [64, 256],
-             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "train": "emoji-256-stem", "minutes": 4.0}
+             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "minutes": 6.0,
+             "train": ["emoji-64", "emoji-128", "emoji-256"]}
     small = {"modes": ["eager"], "presets": ["tiny-32"], "most": 4, "sides": [64], "peer_batch": 1, "rounds": 1,
-             "seconds": 0.05, "train": "emoji-32", "minutes": 0.05}
+             "seconds": 0.05, "train": ["emoji-32"], "minutes": 0.05}
     for name, value in (small if options.reduced else whole).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -279,7 +286,7 @@ def main() -> None:
         except PackageNotFoundError:
             sys.exit("a run notes the version of snrise: install it, or leave --only training out")
     budgets = {"throughput": options.throughput_seconds, "peers": options.peers_seconds,
-               "training": 60 * options.minutes + 30}
+               "training": 60 * options.minutes + 30 * len(options.train)}
     for part in options.only:
         supervise(part, budgets[part], options)
     print(f"\n{HEAD}")

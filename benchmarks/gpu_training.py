@@ -11,30 +11,42 @@ import torch
 
 from snrise import build
 from snrise.documents import load
+from snrise.networks import NestedConfig
 from snrise.runs import Run, measure
 from snrise.training import export_weights
 
 #: The pictures at the end, logs and checkpoints; nothing is drawn or saved on the way.
 QUIET = ["log.samples=1000000000000", "log.checkpoint=1000000000000", "log.tensorboard=false"]
-SMALL = ["sampling.steps=2", "log.grid=4", "network.levels.0.channels=16", "network.levels.1.channels=32",
-         "data.only=[flags]", "training.batch=4", "log.every=8"]
+SMALL = ["sampling.steps=2", "log.grid=4", "data.only=[flags]", "training.batch=4", "log.every=8"]
 #: Images a second are a little fewer in a run, which logs.
 CAREFUL = 0.94
 #: A run that is slower than was measured is stopped after so many seconds more.
 GRACE = 15
 
 
-def trained(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the speed, train so many images as the time allows, draw, export; what became of it."""
+def reduced(recipe: str) -> list[str]:
+    """What makes a recipe a matter of milliseconds a step."""
+    network, where = load(recipe).network, "network"
+    while isinstance(network, NestedConfig):
+        network, where = network.inner, f"{where}.inner"
+    return [*SMALL, f"{where}.levels.0.channels=16", f"{where}.levels.1.channels=32"]
+
+
+def trained(recipe: str, before: str | None, minutes: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the speed, train so many images as the time allows, draw, export; what became of it.
+
+    With a recipe `before`, it begins with the weights that this left; else as the recipe says.
+    """
     device, out = torch.device(options.where), options.out
-    settings = [*QUIET, *(SMALL if options.reduced else []), *options.settings]
-    how = load(options.train, settings)
+    start = [f"training.start={out / before}.safetensors"] if before else []
+    settings = [*QUIET, *start, *(reduced(recipe) if options.reduced else []), *options.settings]
+    how = load(recipe, settings)
     dataset = build.dataset(how)
     dataset.images(range(len(dataset)))  # decoded before time is taken
-    ends = time.time() + 60 * options.minutes
-    pace = measure(how, dataset, device, seconds=min(8.0, 6 * options.minutes), grids=False)
+    ends = time.time() + 60 * minutes
+    pace = measure(how, dataset, device, seconds=min(8.0, 6 * minutes), grids=False)
     images = pace.images(CAREFUL * (ends - time.time()), how.training.batch)
-    how = load(options.train, [*settings, f"training.images={images}"])
+    how = load(recipe, [*settings, f"training.images={images}"])
     state = build.state(how, dataset.class_count, device)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder, Run(how, Path(folder), dataset, state, lines.append) as run:
@@ -43,16 +55,16 @@ def trained(options: argparse.Namespace) -> dict[str, Any]:
             if time.time() > ends + GRACE:
                 break
         spent = time.perf_counter() - started
-        log = out / f"{options.train}.jsonl"
+        log = out / f"{recipe}.jsonl"
         shutil.copyfile(run.folder.log, log)
-        weights = out / f"{options.train}.safetensors"
+        weights = out / f"{recipe}.safetensors"
         weights.unlink(missing_ok=True)
         export_weights(run.save(), weights)
         drawing = time.perf_counter()
-        picture = out / f"{options.train}.png"
+        picture = out / f"{recipe}.png"
         shutil.copyfile(run.draw(), picture)
     return {
-        "recipe": options.train, "settings": options.settings, "batch": how.training.batch,
+        "recipe": recipe, "settings": options.settings, "batch": how.training.batch,
         "parameters": sum(p.numel() for p in state.network.parameters()), "images": report.images_seen,
         "images_planned": images, "images_per_second_before": pace.images_per_second, "training_seconds": spent,
         "images_per_second": report.images_seen / spent, "loss": report.loss, "faults": state.faults, "told": lines,

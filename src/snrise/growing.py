@@ -37,6 +37,7 @@ def grown(path: Path, factor: int) -> dict[str, Any]:
     inner = document["network"]
     if inner.get("kind") == "nested":
         inner = inner | {"crop": None}
+        document["loss"]["levels"]["draw"] = None  # it was for the bands of the level below
     network = {
         "kind": "nested", "inner": inner, "level": inner.get("level", dict(OUTER)), "variances": list(UNMEASURED),
         "crop": CROP if max(data["resolution"]) > CROP else None,

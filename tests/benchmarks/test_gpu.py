@@ -53,6 +53,16 @@ def test_throughput_and_training(gpu, tmp_path, capsys, monkeypatch):
     assert len(rows(tmp_path)) == 2
 
 
+def test_a_chain_begins_each_recipe_with_the_weights_of_the_one_before(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu.gpu_training, "GRACE", FOREVER)
+    assert gpu.child("training", reduced(gpu, tmp_path, "--train", "emoji-32", "emoji-64")) == 0
+    assert [row["id"] for row in rows(tmp_path)] == ["training/emoji-32", "training/emoji-64"]
+    low, high = (build.open_run(tmp_path / f"{row['recipe']}.safetensors").network for row in rows(tmp_path))
+    assert not torch.equal(high.leave.weight, torch.zeros_like(high.leave.weight))
+    inner = high.inner.state_dict()
+    assert all(torch.equal(inner[name], weight) for name, weight in low.state_dict().items())
+
+
 def test_out_of_memory_halves_the_batch_and_errors_are_rows(gpu):
     def greedy(halved):
         if halved < 2:

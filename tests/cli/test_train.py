@@ -143,6 +143,12 @@ def test_growing_by_an_octave(tmp_path):
     assert "going on from 16 images" in train(*grow)
     command("sample", "high", "-n", 2, "--steps", 2, "--out", "grid.png")
     assert "as drawn" in train("--from", "high", "--grow", "2", "--out", "higher", "training.images=8")
+    # Each level has a loss for its own bands.
+    higher = parse(yaml.safe_load((tmp_path / "higher" / "config.yaml").read_text()))
+    for run in (settings, higher):
+        size = (sum(run.network.variances) / 3) ** 0.5
+        assert run.loss.weighting.sigma_data == run.loss.levels.draw.factor == pytest.approx(size, rel=5e-3)
+    assert max(higher.network.variances) != max(settings.network.variances)
 
 
 def test_weights_of_another_network_do_not_fit(tmp_path, monkeypatch, capsys):

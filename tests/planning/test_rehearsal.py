@@ -18,7 +18,7 @@ from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning import Device, rehearse
 from snrise.training import train
-from tiny import MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu
+from tiny import MIXED, NEST, NETWORKS, built, config, pretends_to_be_on_a_gpu
 
 pytestmark = pytest.mark.precision
 
@@ -74,6 +74,12 @@ def test_it_holds_and_multiplies_what_a_real_step_does(which):
 def test_with_other_settings_too(change, tolerance):
     how = settings(MIXED, *change)
     assert rehearse(how, CLASSES, EXACT).peak == pytest.approx(real(how)[0], rel=tolerance)
+
+
+def test_what_is_frozen_has_no_gradients():
+    frozen = replace(NEST, frozen=True)
+    learnt = (p for name, p in built(frozen, CLASSES).named_parameters() if not name.startswith("inner."))
+    assert rehearse(settings(frozen), CLASSES, EXACT).gradients == 4 * sum(p.numel() for p in learnt)
 
 
 def test_with_activation_checkpointing_too():

@@ -30,9 +30,10 @@ class Rehearsal:
     """A step of training in bytes and operations.
 
     static: what stays from step to step: parameters, their average, the optimizer's state, and the weights as they were
-    before a step that is logged. gradients: all of them. kept: by part of the network, what the first part of the batch
-    has made and autograd keeps when the way back begins; "loss" is outside of the network. peak: the most at any time,
-    with what the allocator loses. flops: of forward and backward for one image, those that are repeated included.
+    before a step that is logged. gradients: of all that learns. kept: by part of the network, what the first part of
+    the batch has made and autograd keeps when the way back begins; "loss" is outside of the network. peak: the most at
+    any time, with what the allocator loses. flops: of forward and backward for one image, those that are repeated
+    included.
     """
 
     images: int
@@ -71,8 +72,9 @@ def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsa
             "optimizer": _bytes(t for own in state.optimizer.state.values() for t in own.values()),
             "before the step": _bytes(before),
         }
+        gradients = _bytes(p for p in network.parameters() if p.requires_grad)
         return Rehearsal(
-            images=images, static=static, gradients=static["parameters"], kept=kept, peak=int(ledger.peak), flops=flops
+            images=images, static=static, gradients=gradients, kept=kept, peak=int(ledger.peak), flops=flops
         )
 
 
