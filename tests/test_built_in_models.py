@@ -1,5 +1,8 @@
 """What comes with the package opens by its name, knows its data, and is small."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,3 +42,10 @@ def test_it_is_a_trained_denoiser(name):
     # At 32 px half of the power at the middle of the schedule is noise; the variance of the pictures is 0.3.
     assert seen < 0.03
     assert seen < 0.8 * other
+
+
+@pytest.mark.parametrize(("low", "high"), list(itertools.pairwise(sorted(NAMES, key=lambda n: int(n.split("-")[1])))))
+def test_each_is_the_coarse_half_of_the_next(low, high):
+    inner, alone = build.open_run(Path(high)).network.inner.state_dict(), build.open_run(Path(low)).network.state_dict()
+    assert inner.keys() == alone.keys()
+    assert all(torch.equal(inner[name], weight) for name, weight in alone.items())

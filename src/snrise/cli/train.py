@@ -67,8 +67,8 @@ def train(
 ) -> None:
     """Train a recipe; the same command again goes on where the run stopped.
 
-    Recipes: emoji-32 (the default), emoji-64, which grows from it, emoji-64-stem, emoji-128-stem, emoji-256-stem,
-    folder. Ctrl-C saves, then stops; twice stops at once.
+    Recipes: emoji-32 (the default); emoji-64, emoji-128 and emoji-256, each of which grows from the one before;
+    emoji-64-stem, emoji-128-stem and emoji-256-stem; folder. Ctrl-C saves, then stops; twice stops at once.
     """
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]

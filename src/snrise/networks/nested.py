@@ -230,7 +230,7 @@ class Nested(nn.Module):
             known, lower = (window.cut(h) for h in (known, lower))
         h = self.enter(known.contiguous(memory_format=torch.channels_last)) + lower
         h = F.silu(self.norm(self.outer(h, self.conditioning(logsnr, labels))))
-        out: Tensor = self.leave(h).float() if h.dtype is torch.bfloat16 else self.leave(h)
+        out: Tensor = self.leave(h).to(details)  # under autocast, too
         if window is not None:
             out, h = (window.put_back(part, details.shape[-2:]) for part in (out, h))
         return out.reshape(len(out), 2 * BANDS, -1, *out.shape[2:]), h

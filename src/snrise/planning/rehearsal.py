@@ -112,7 +112,7 @@ def _item(place: Any, key: str) -> Any:
 def _first_step(state: TrainState) -> None:
     """What the first step leaves behind: the optimizer's state."""
     for p in state.network.parameters():
-        p.grad = torch.empty_like(p)
+        p.grad = torch.empty_like(p) if p.requires_grad else None
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
 
