@@ -7,6 +7,7 @@ import os
 import random
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,8 @@ NETWORKS["nested"] = {
         variances=(0.02, 0.03, 0.004), frozen=False, embedding=32,
     ),
 }
+#: Its outer level alone learns, from a part of each image. It is in no table: its inner network has no gradients.
+CROPPED = replace(NETWORKS["nested"]["local"], frozen=True, crop=8)
 
 #: Features that cost nothing: pixels pooled to 4x4.
 POOLED = Extractor(

@@ -1,18 +1,16 @@
 """Counted operations are those that PyTorch's counter finds in a real forward pass."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from snrise.networks import PRESETS, cost
 from snrise.networks.memory import Ledger
-from tiny import NETWORKS, built
+from tiny import CROPPED, NETWORKS, built
 
 TINY = [pytest.param(config, (32, 48), id=name) for table in NETWORKS.values() for name, config in table.items()]
 #: Of which training sees a part alone.
-TINY.append(pytest.param(replace(NETWORKS["nested"]["local"], frozen=True, crop=8), (32, 48), id="crop"))
+TINY.append(pytest.param(CROPPED, (32, 48), id="crop"))
 #: Those that run in a moment; the rest is the same code.
 SMALL = [pytest.param(PRESETS[name], (int(name[2:]),) * 2, id=name) for name in PRESETS if name.startswith("s-")]
 #: PyTorch leaves fused attention on a CPU out. The function gets shapes.

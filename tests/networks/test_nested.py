@@ -18,7 +18,7 @@ from snrise.networks.haar import band_variances, haar, unhaar
 from snrise.pooling import pool
 from snrise.process import VP, Prediction, Target, diffuse
 from snrise.training import adamw, muon
-from tiny import NEST, NETWORKS, V, built, inputs, perturbed
+from tiny import CROPPED, NEST, NETWORKS, V, built, inputs, perturbed
 
 LOGSNRS = torch.tensor([-15.0, -3.0, 0.0, 4.0, 15.0], dtype=torch.float64)
 
@@ -141,11 +141,8 @@ def test_where_noise_drowns_the_bands_the_outer_level_is_not_asked():
     assert all(name.startswith("inner.") for name in learnt)
 
 
-LOCAL = replace(NETWORKS["nested"]["local"], frozen=True, crop=8)
-
-
 def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
-    network = perturbed(built(LOCAL)).double()
+    network = perturbed(built(CROPPED)).double()
     z, logsnr = noise(4, 3, 32, 48), torch.full((4,), 5.0, dtype=torch.float64)
     whole = haar(network.eval()(z, logsnr))[1]
     torch.manual_seed(0)
@@ -160,7 +157,7 @@ def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
         places.add((rows[0], columns[0]))
     assert len(places) > 1
     # A part that is wide enough is, away from its edges, the whole to the last bits.
-    network.config = replace(LOCAL, crop=28)
+    network.config = replace(CROPPED, crop=28)
     torch.manual_seed(0)
     out = haar(network.train()(z, logsnr))[1]
     learnt = (out - linear_estimate(network, z, logsnr)).abs().amax(dim=(1, 2)) > 1e-9
@@ -173,8 +170,8 @@ def test_a_crop_is_seen_by_the_outer_level_alone_and_as_within_the_whole():
 
 def test_of_the_nests_within_only_what_the_crop_depends_on_is_computed():
     """The outer level says, within its crop, what it says where all of the nests within is computed."""
-    within = replace(LOCAL, crop=None)
-    network = perturbed(built(replace(LOCAL, inner=within, crop=8))).double()
+    within = replace(CROPPED, crop=None)
+    network = perturbed(built(replace(CROPPED, inner=within, crop=8))).double()
     z, logsnr = noise(4, 3, 96, 64), torch.full((4,), 5.0, dtype=torch.float64)
     asked = []
     network.inner.enter.register_forward_hook(lambda module, inputs, out: asked.append(tuple(out.shape[2:])))
@@ -189,7 +186,7 @@ def test_of_the_nests_within_only_what_the_crop_depends_on_is_computed():
 
 
 def test_crops_are_those_of_the_random_state():
-    network = perturbed(built(LOCAL)).train()
+    network = perturbed(built(CROPPED)).train()
     z, logsnr = inputs(4, size=(32, 32))
     outs = []
     for seed in (0, 0, 1):
@@ -200,7 +197,7 @@ def test_crops_are_those_of_the_random_state():
 
 
 def test_an_image_no_larger_than_a_crop_is_seen_whole():
-    network = perturbed(built(LOCAL))
+    network = perturbed(built(CROPPED))
     z, logsnr = inputs(2, size=(8, 8))
     assert_close(network.train()(z, logsnr), network.eval()(z, logsnr))
 
@@ -225,7 +222,7 @@ def test_the_transform_is_orthonormal_and_its_coarse_band_is_the_pooled_image():
     ({"crop": 8}, "NestedConfig.crop: got 8; allowed: null for a level of kind=conv; use kind=local"),
     ({"crop": 8, "level": Level(channels=32, blocks=1, kind=Kind.LOCAL)},
      "NestedConfig.crop: got 8; allowed: null where the inner network learns; frozen=true"),
-    ({"inner": LOCAL}, "NestedConfig.inner.crop: got 8; allowed: null: a crop is for"),
+    ({"inner": CROPPED}, "NestedConfig.inner.crop: got 8; allowed: null: a crop is for"),
     ({"level": Level(channels=32, blocks=0)}, "NestedConfig.level.blocks: got 0"),
 ])
 def test_what_a_config_refuses(change, message):

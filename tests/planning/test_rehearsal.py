@@ -18,14 +18,13 @@ from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning import Device, rehearse
 from snrise.training import train
-from tiny import MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu
+from tiny import CROPPED, MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu
 
 pytestmark = pytest.mark.precision
 
-FROZEN = replace(NETWORKS["nested"]["local"], frozen=True, crop=8)
 CONFIGS = [
     *(pytest.param(which, id=name) for table in NETWORKS.values() for name, which in table.items()),
-    pytest.param(FROZEN, id="frozen, on a crop"),
+    pytest.param(CROPPED, id="frozen, on a crop"),
 ]
 #: A CPU whose allocator loses nothing.
 EXACT = Device(title="a CPU", memory=2**30, gpu=False, overhead=0.0)
@@ -81,8 +80,8 @@ def test_with_other_settings_too(change, tolerance):
 
 
 def test_what_is_frozen_has_no_gradients():
-    learnt = (p for name, p in built(FROZEN, CLASSES).named_parameters() if not name.startswith("inner."))
-    assert rehearse(settings(FROZEN), CLASSES, EXACT).gradients == 4 * sum(p.numel() for p in learnt)
+    learnt = (p for name, p in built(CROPPED, CLASSES).named_parameters() if not name.startswith("inner."))
+    assert rehearse(settings(CROPPED), CLASSES, EXACT).gradients == 4 * sum(p.numel() for p in learnt)
 
 
 def test_with_activation_checkpointing_too():
