@@ -1,7 +1,7 @@
 """What training does on a GPU: throughput, share of the peak, memory beside the plan, peers, and a run of a recipe.
 
     python benchmarks/gpu.py --out docs/results/h100
-    python benchmarks/gpu.py --out runs/gpu --only training --train emoji-64 emoji-128 --minutes 15
+    python benchmarks/gpu.py --out runs/gpu --only training --train emoji-64 emoji-128 --minutes 5 10
     python benchmarks/gpu.py --out /tmp/gpu --reduced
 
 A case is a preset, eager, compiled block by block (`blocks`) or as a whole (`compiled`): whole training steps of a run
@@ -90,7 +90,13 @@ def peer(name: str, side: int, mode: str, options: argparse.Namespace, halved: i
 
 def training(name: str, before: str | None, options: argparse.Namespace, halved: int) -> dict[str, Any]:
     """A recipe's run, that begins with the weights of the one before it."""
-    return gpu_training.trained(name, before, options.minutes / len(options.train), options)
+    return gpu_training.trained(name, before, shared(options.minutes, options.train)[name], options)
+
+
+def shared(minutes: list[float], recipes: list[str]) -> dict[str, float]:
+    """The minutes of each recipe: as told, or one number in equal parts."""
+    each = minutes if len(minutes) > 1 else [minutes[0] / len(recipes)] * len(recipes)
+    return dict(zip(recipes, each, strict=True))
 
 
 def child(part: str, options: argparse.Namespace) -> int:
@@ -258,18 +264,20 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers-seconds", type=float, default=45)
     parser.add_argument("--train", nargs="+", metavar="RECIPE", help="each begins with the weights of the one before")
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="of the training")
-    parser.add_argument("--minutes", type=float, help="of training, in equal parts")
+    parser.add_argument("--minutes", type=float, nargs="+", help="of training: of each recipe, or of all")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     whole = {"modes": ["eager", "blocks", "compiled"], "presets": OWN, "most": 512, "sides": [64, 256],
-             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "minutes": 6.0,
+             "peer_batch": 256, "rounds": 2, "seconds": 1.2, "minutes": [6.0],
              "train": ["emoji-64", "emoji-128", "emoji-256"]}
     small = {"modes": ["eager"], "presets": ["tiny-32"], "most": 4, "sides": [64], "peer_batch": 1, "rounds": 1,
-             "seconds": 0.05, "train": ["emoji-32"], "minutes": 0.05}
+             "seconds": 0.05, "train": ["emoji-32"], "minutes": [0.05]}
     for name, value in (small if options.reduced else whole).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if len(options.minutes) not in (1, len(options.train)):
+        parser.error(f"--minutes: {len(options.minutes)} numbers for {len(options.train)} recipes")
     options.where = "cpu" if options.reduced else "cuda"
     return options
 
@@ -286,7 +294,7 @@ def main() -> None:
         except PackageNotFoundError:
             sys.exit("a run notes the version of snrise: install it, or leave --only training out")
     budgets = {"throughput": options.throughput_seconds, "peers": options.peers_seconds,
-               "training": 60 * options.minutes + 30 * len(options.train)}
+               "training": 60 * sum(options.minutes) + 30 * len(options.train)}
     for part in options.only:
         supervise(part, budgets[part], options)
     print(f"\n{HEAD}")

@@ -102,3 +102,11 @@ def test_what_is_wanted_first(gpu, tmp_path):
     order = gpu.wanted(gpu.parsed(["--out", str(tmp_path)]))
     assert order[:2] == [("m-256", "eager"), ("s-256", "eager")]
     assert len(order) == len(set(order)) == 3 * len(gpu.OWN)
+
+
+def test_each_recipe_has_minutes_of_its_own_or_an_equal_part(gpu, tmp_path, capsys):
+    assert gpu.shared([6.0], ["a", "b"]) == {"a": 3.0, "b": 3.0}
+    assert gpu.shared([1.0, 2.0], ["a", "b"]) == {"a": 1.0, "b": 2.0}
+    with pytest.raises(SystemExit):
+        gpu.parsed(["--out", str(tmp_path), "--train", "a", "b", "c", "--minutes", "1", "2"])
+    assert "2 numbers for 3 recipes" in capsys.readouterr().err

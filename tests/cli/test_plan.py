@@ -28,7 +28,7 @@ def test_table_memory_time_and_picture(tmp_path):
     assert "kept for the way back of 8 images" in text
     assert "most at a time" in text
     assert "all levels checkpointed" in text
-    assert "at 40% of 67 TFLOP/s (NVIDIA H100 datasheet" in text
+    assert "at 15% of 67 TFLOP/s (NVIDIA H100 datasheet" in text
     assert "schedule                  fit for this resolution" in text
     assert "does not fit" not in text
     assert lines[-1] == "written: out/plan.png"

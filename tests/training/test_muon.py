@@ -3,6 +3,7 @@ import sys
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DModel
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from snrise import build, documents
 from snrise._errors import SnriseError
@@ -10,8 +11,8 @@ from snrise.networks import Level, UViT, UViTConfig
 from snrise.networks import build as build_network
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
 from snrise.training import Precision, load_state, muon, save_state, train
-from snrise.training.muon import QUINTIC, orthogonalized
-from tiny import NETWORKS, built
+from snrise.training.muon import QUINTIC, Muon, of_one_shape, orthogonalized
+from tiny import NETWORKS, built, pretends_to_be_on_a_gpu
 
 pytestmark = pytest.mark.precision
 
@@ -125,6 +126,57 @@ def test_steps_on_gram_matrices_are_the_steps(shape):
     torch.testing.assert_close(orthogonalized(matrix, torch.float64), x, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(orthogonalized(matrix.float()), x.float(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(orthogonalized(matrix, torch.bfloat16).double(), x, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (12, 20), (8, 40), (40, 8)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_stack_of_matrices_is_each_by_itself(shape, dtype):
+    stack = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    each = torch.stack([orthogonalized(matrix, dtype) for matrix in stack])
+    close = {"rtol": 1e-9, "atol": 1e-9} if dtype is torch.float64 else {"rtol": 0, "atol": 0.05}
+    torch.testing.assert_close(orthogonalized(stack, dtype), each, **close)
+
+
+def test_matrices_of_one_shape_together_step_as_each_by_itself(monkeypatch):
+    """As on a GPU; kernels that are channels-last in memory among them, and a parameter without a gradient."""
+
+    def steps():
+        torch.manual_seed(0)
+        kernels = [torch.nn.Parameter(torch.randn(6, 4, 3, 3)) for _ in range(3)]
+        kernels[1].data = kernels[1].data.to(memory_format=torch.channels_last)
+        group = {"params": [*kernels, torch.nn.Parameter(torch.randn(6, 4, 3, 3))], "muon": True, "weight_decay": 0.1}
+        optimizer = Muon([group], lr=0.1)
+        for _ in range(3):
+            for p in kernels:
+                p.grad = torch.randn(p.shape).to(memory_format=torch.preserve_format)
+                if p is kernels[1]:
+                    p.grad = p.grad.to(memory_format=torch.channels_last)
+            optimizer.step()
+        return group["params"]
+
+    alone = steps()
+    made = []
+    module = sys.modules["snrise.training.muon"]
+
+    def together(parameters):
+        found = {}
+        for p in parameters:
+            found.setdefault(module.in_memory_order(p).shape, []).append(p)
+        made.append(sorted(map(len, found.values())))
+        return list(found.values())
+
+    monkeypatch.setattr(module, "of_one_shape", together)
+    torch.testing.assert_close(steps(), alone, rtol=1e-4, atol=1e-5)
+    assert made == [[1, 2]] * 3
+
+
+@pytest.mark.skipif(not pretends_to_be_on_a_gpu(), reason="this PyTorch asks for CUDA, or a driver")
+def test_on_a_gpu_all_of_one_shape_go_together():
+    with FakeTensorMode():
+        a, b, c = (torch.empty(rows, 4, device="cuda") for rows in (4, 8, 4))
+        x, y = torch.empty(4, 4), torch.empty(4, 4)
+        found = of_one_shape([a, x, b, c, y])
+    assert [list(map(id, together)) for together in found] == [[id(a), id(c)], [id(x)], [id(b)], [id(y)]]
 
 
 @pytest.mark.parametrize(("precision", "native", "dtype"), [

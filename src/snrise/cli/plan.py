@@ -51,7 +51,7 @@ def plan(
     ] = "this",
     utilisation: Annotated[
         float, typer.Option(help="The share of a GPU's peak that training reaches.", min=0.01, max=1.0)
-    ] = 0.4,
+    ] = 0.15,
     seconds: Annotated[float, typer.Option(help="How long to time steps on this machine.", min=0.0)] = 20.0,
     out: Annotated[
         Path | None, typer.Option(help="A picture of it: .png, .svg or .pdf.", show_default=False)

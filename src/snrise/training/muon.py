@@ -1,6 +1,6 @@
 """Muon: momentum steps whose matrices are made orthogonal. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,26 +19,28 @@ WIDE = 2
 
 
 def orthogonalized(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> Tensor:
-    """About the nearest matrix with singular values near 1 (0.7 to 1.2), by Newton-Schulz steps in a dtype: [m n].
+    """About the nearest matrix with singular values near 1 (0.7 to 1.2), by Newton-Schulz steps in a dtype.
+
+    [m n], or a stack of matrices [k m n].
 
     >>> torch.manual_seed(0) and orthogonalized(torch.randn(8, 32)).svd().S.max().item() < 1.3
     True
     """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x: Tensor = wide.to(dtype)
-    x = x / (x.norm() + 1e-7)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = (matrix.mT if tall else matrix).to(dtype)
+    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + 1e-7)
     # Gram matrices square the singular values: of bfloat16's 8 bits, 4 would be left.
-    by_gram = dtype is not torch.bfloat16 and x.shape[1] >= WIDE * x.shape[0]
-    x = _polynomial(x @ x.T, steps) @ x if by_gram else _iterated(x, steps)
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+    by_gram = dtype is not torch.bfloat16 and x.shape[-1] >= WIDE * x.shape[-2]
+    x = _polynomial(x @ x.mT, steps) @ x if by_gram else _iterated(x, steps)
+    return x.mT if tall else x
 
 
 def _iterated(x: Tensor, steps: int) -> Tensor:
     """Steps of x ← (a + bG + cG²) x with G = x xᵀ."""
     a, b, c = QUINTIC
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = x @ x.mT
+        x = _product(x, _product(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -50,12 +52,25 @@ def _polynomial(gram: Tensor, steps: int) -> Tensor:
     a, b, c = QUINTIC
     whole: Tensor | None = None
     for k in range(steps):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
+        factor = _product(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
         whole = factor if whole is None else factor @ whole
         if k < steps - 1:
             gram = factor @ (gram @ factor)
-    return torch.eye(len(gram)).to(gram) if whole is None else whole
+    return torch.eye(gram.shape[-1]).to(gram) if whole is None else whole
+
+
+def _product(to: Tensor, a: Tensor, b: Tensor, *, beta: float, alpha: float = 1.0) -> Tensor:
+    """beta·to + alpha·ab, of matrices or of stacks of them."""
+    return (torch.addmm if to.ndim == 2 else torch.baddbmm)(to, a, b, beta=beta, alpha=alpha)
+
+
+def of_one_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
+    """What is made orthogonal at a time: on a GPU, where small products wait to be launched, all of one shape."""
+    found: dict[object, list[Tensor]] = {}
+    for p in parameters:
+        found.setdefault((p.device, p.dtype, in_memory_order(p).shape) if p.is_cuda else id(p), []).append(p)
+    return list(found.values())
 
 
 class Muon(AdamW):
@@ -76,22 +91,27 @@ class Muon(AdamW):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take a step along the gradients that are there; those of Muon's groups are used up by it."""
         for group in self.param_groups:
-            for p in group["params"] if group.get("muon") else ():
-                if p.grad is not None:
-                    self._update(p, group)
-                    p.grad = None
+            given = [p for p in group["params"] if p.grad is not None] if group.get("muon") else []
+            for parameters in of_one_shape(given):
+                self._update(parameters, group)
         super().step(closure)
 
-    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
-        assert p.grad is not None
-        state = self.state[p]
-        if not state:
-            state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}
-        state["step"] += 1
-        weight, grad, momentum = map(in_memory_order, (p, p.grad, state["momentum"]))
-        momentum.lerp_(grad, 1 - self.momentum)
-        dtype = product_dtype(p.device, self.precision)
-        update = orthogonalized(grad.lerp(momentum, self.momentum).reshape(len(p), -1), dtype)
-        scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(update.reshape(weight.shape).to(p.dtype), alpha=-group["lr"] * scale)
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Step with parameters whose matrices have the same shape."""
+        for p in parameters:
+            if not self.state[p]:
+                self.state[p] |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}
+            self.state[p]["step"] += 1
+        weights = [in_memory_order(p) for p in parameters]
+        grads = [in_memory_order(p.grad) for p in parameters if p.grad is not None]
+        momenta = [in_memory_order(self.state[p]["momentum"]) for p in parameters]
+        torch._foreach_lerp_(momenta, grads, 1 - self.momentum)
+        matrices = [t.reshape(len(t), -1) for t in torch._foreach_lerp(grads, momenta, self.momentum)]
+        dtype = product_dtype(weights[0].device, self.precision)
+        stacked = matrices[0] if len(matrices) == 1 else torch.stack(matrices)
+        updates = orthogonalized(stacked, dtype).reshape(len(weights), *weights[0].shape).to(weights[0].dtype)
+        scale = max(1.0, stacked.shape[-2] / stacked.shape[-1]) ** 0.5
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, list(updates.unbind()), alpha=-group["lr"] * scale)
+        for p in parameters:
+            p.grad = None
