@@ -154,7 +154,7 @@ class Nested(nn.Module):
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
     ) -> Images:
-        return self.with_features(z, logsnr, labels, context)[0]
+        return self._found(z, logsnr, labels, context)[0]
 
     def with_features(
         self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None,
@@ -164,6 +164,13 @@ class Nested(nn.Module):
 
         Both are wanted `within` a part of each image alone, while a nest around this one trains on it.
         """
+        found, h, window = self._found(z, logsnr, labels, context, within)
+        return found, h if window is None else window.put_back(h, [side // 2 for side in found.shape[2:]])
+
+    def _found(
+        self, z: Tensor, logsnr: Tensor, labels: Tensor | None, context: Tensor | None, within: Windows | None = None,
+    ) -> tuple[Tensor, Tensor, Windows | None]:
+        """The prediction of the whole, and features of the part that the outer level was asked about."""
         if self.link is None:
             raise SnriseError("network.link: none; a nest has to know its target: network.link = nest.Link(target)")
         check_size(z, self.config.divisor, self.config.image_channels)
@@ -180,13 +187,23 @@ class Nested(nn.Module):
         if _certainly_none(awake):
             _, _, of_z, _ = self.link.detail(logsnr, self.variances)
             h = z.new_zeros(len(z), self.config.level.channels, *pooled.shape[2:])
-            return unhaar(2 * whole, _bands(of_z.to(z.dtype)) * details), h
+            return unhaar(2 * whole, _bands(of_z.to(z.dtype)) * details), h, None
         signal = _each(of_said, said) * said + _each(of_seen, seen) * seen
-        found, h = self._outer(details, seen, signal, features, logsnr, labels, window)
-        residual, loudness = torch.where(_bands(awake[:, None]), found, 0.0).chunk(2, dim=1)
+        part = details
+        if window is not None:
+            # Beyond the part, where nothing is learnt, details are their best linear estimate.
+            _, _, of_z, _ = self.link.detail(logsnr, self.variances)
+            details = _bands(of_z.to(z.dtype)) * details
+            part, seen, signal = (window.cut(h) for h in (part.flatten(1, 2), seen, signal))
+            part = part.reshape(len(part), BANDS, -1, *part.shape[2:])
+        told, h = self._outer(part, seen, signal, self._lower(features, pooled.shape[2:], window), logsnr, labels)
+        residual, loudness = torch.where(_bands(awake[:, None]), told, 0.0).chunk(2, dim=1)
         own = self.variances[:, None, None, None] * (LOUDNESS * loudness.tanh()).exp()
         _, _, of_z, of_residual = self.link.detail(logsnr, own)
-        return unhaar(2 * whole, of_z.to(z.dtype) * details + (of_residual * residual).to(z.dtype)), h
+        part = of_z.to(z.dtype) * part + (of_residual * residual).to(z.dtype)
+        if window is not None:
+            part = window.put_onto(details.flatten(1, 2), part.flatten(1, 2)).view(details.shape)
+        return unhaar(2 * whole, part), h, window
 
     def _window(self, size: Sequence[int], batch: int, within: Windows | None) -> Windows | None:
         """What part of the cells, at half the side, the outer level is asked about; None for the whole.
@@ -196,7 +213,7 @@ class Nested(nn.Module):
         if within is not None:
             local = self.config.level.kind is Kind.LOCAL
             # A step each for the first and last layer, two for a block.
-            return within.halved(2 * self.config.level.blocks + 2, size) if local else None
+            return within.reduced(2, 2 * self.config.level.blocks + 2, size) if local else None
         side = (self.config.crop or 0) // 2
         if not self.training or not side or max(size) <= side:
             return None
@@ -212,27 +229,27 @@ class Nested(nn.Module):
         with torch.no_grad(), evaluating(network):
             return network.with_features(seen, logsnr, labels, context, **more)  # type: ignore[no-any-return]
 
-    def _outer(
-        self, details: Tensor, seen: Tensor, signal: Tensor, features: Tensor, logsnr: Tensor, labels: Tensor | None,
-        window: Windows | None,
-    ) -> tuple[Tensor, Tensor]:
-        """What the outer level says of the details, residual and loudness, [b 6 c h/2 w/2], and its last features.
+    def _lower(self, features: Tensor, size: Sequence[int], window: Windows | None) -> Tensor:
+        """The inner network's features at the cells of the outer level, or of a part of them: [b c h w]."""
+        factor = size[0] // features.shape[2]
+        if window is None:
+            return F.interpolate(self.bridge(features), size=tuple(size), mode="nearest")
+        around = window.reduced(factor, 0, features.shape[2:])
+        near = F.interpolate(self.bridge(around.cut(features)), scale_factor=factor, mode="nearest")
+        return window.seen_from(around, factor).cut(near)
 
-        Beyond the window, if there is one, it says nothing: 0.
-        """
+    def _outer(
+        self, details: Tensor, seen: Tensor, signal: Tensor, lower: Tensor, logsnr: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the outer level says of the details, residual and loudness, [b 6 c h/2 w/2], and its last features."""
         assert self.link is not None, "asked for by the caller"
         scale, whiten, *_ = (_bands(c.to(details.dtype)) for c in self.link.detail(logsnr, self.variances))
         # Noise of variance 1 on flat ground, however clean the image: no network can amplify what is hardly there.
         beside = (whiten * details).asinh()
         known = torch.cat([(scale * details).flatten(1, 2), beside.flatten(1, 2), seen, signal], dim=1)
-        lower = F.interpolate(self.bridge(features), size=known.shape[2:], mode="nearest")
-        if window is not None:
-            known, lower = (window.cut(h) for h in (known, lower))
         h = self.enter(known.contiguous(memory_format=torch.channels_last)) + lower
         h = F.silu(self.norm(self.outer(h, self.conditioning(logsnr, labels))))
         out: Tensor = self.leave(h).to(details)  # under autocast, too
-        if window is not None:
-            out, h = (window.put_back(part, details.shape[-2:]) for part in (out, h))
         return out.reshape(len(out), 2 * BANDS, -1, *out.shape[2:]), h
 
 

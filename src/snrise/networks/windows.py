@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn import functional as F
 
 __all__ = ["Windows"]
 
@@ -31,14 +31,25 @@ class Windows:
         tops, lefts = (_drawn(n - k, batch) for n, k in zip(size, (rows, columns), strict=True))
         return cls(tuple(zip(tops, lefts, strict=True)), rows, columns)
 
-    def halved(self, margin: int, size: Sequence[int]) -> "Windows":
-        """At half the side, what covers these, and a margin of cells around; all of it within images of a size."""
-        rows, columns = (min(n, k // 2 + 1 + 2 * margin) for n, k in zip(size, (self.rows, self.columns), strict=True))
+    def reduced(self, factor: int, margin: int, size: Sequence[int]) -> "Windows":
+        """At a lower resolution, what covers these, and a margin of cells around; all of it within images of a size."""
+        rows, columns = (
+            min(n, (k + factor - 2) // factor + 1 + 2 * margin)
+            for n, k in zip(size, (self.rows, self.columns), strict=True)
+        )
         corners = tuple(
-            (_held(top // 2 - margin, size[0] - rows), _held(left // 2 - margin, size[1] - columns))
+            (_held(top // factor - margin, size[0] - rows), _held(left // factor - margin, size[1] - columns))
             for top, left in self.corners
         )
         return Windows(corners, rows, columns)
+
+    def seen_from(self, around: "Windows", factor: int = 1) -> "Windows":
+        """These as parts of the parts around them, which are enlarged by a factor."""
+        corners = tuple(
+            (top - factor * above, left - factor * before)
+            for (top, left), (above, before) in zip(self.corners, around.corners, strict=True)
+        )
+        return Windows(corners, self.rows, self.columns)
 
     def cut(self, h: Tensor) -> Tensor:
         """The parts: [b c h w] -> [b c rows columns]."""
@@ -49,11 +60,28 @@ class Windows:
 
     def put_back(self, h: Tensor, size: Sequence[int]) -> Tensor:
         """Undoes `cut`, with zeros around: [b c rows columns] -> [b c *size]."""
-        down, across = size[0] - self.rows, size[1] - self.columns
-        return torch.stack([
-            F.pad(part, (left, across - left, top, down - top))
-            for part, (top, left) in zip(h, self.corners, strict=True)
-        ])
+        return self.put_onto(h.new_zeros(*h.shape[:2], *size), h)
+
+    def put_onto(self, whole: Tensor, h: Tensor) -> Tensor:
+        """The whole images with the parts h in their places: [b c h w]. No gradient goes to what is around."""
+        found: Tensor = _PutOnto.apply(whole, h, self)
+        return found
+
+
+class _PutOnto(torch.autograd.Function):
+    """One copy of the whole, and backward the parts alone: a slice that is assigned to would copy it for each image."""
+
+    @staticmethod
+    def forward(ctx: Any, whole: Tensor, h: Tensor, windows: Windows) -> Tensor:
+        ctx.windows = windows
+        found = whole.clone()
+        for image, part, (top, left) in zip(found, h, windows.corners, strict=True):
+            image[:, top : top + windows.rows, left : left + windows.columns] = part
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, ctx.windows.cut(grad), None
 
 
 def _drawn(most: int, count: int) -> list[int]:
