@@ -185,25 +185,26 @@ class Nested(nn.Module):
         whole = _each(of_inner, said) * said + _each(of_pooled, pooled) * pooled
         awake = logsnr + self.variances.max().log() >= self.config.asleep_below
         if _certainly_none(awake):
-            _, _, of_z, _ = self.link.detail(logsnr, self.variances)
             h = z.new_zeros(len(z), self.config.level.channels, *pooled.shape[2:])
-            return unhaar(2 * whole, _bands(of_z.to(z.dtype)) * details), h, None
+            return unhaar(2 * whole, self._estimated(details, logsnr)), h, None
         signal = _each(of_said, said) * said + _each(of_seen, seen) * seen
         part = details
         if window is not None:
-            # Beyond the part, where nothing is learnt, details are their best linear estimate.
-            _, _, of_z, _ = self.link.detail(logsnr, self.variances)
-            details = _bands(of_z.to(z.dtype)) * details
-            part, seen, signal = (window.cut(h) for h in (part.flatten(1, 2), seen, signal))
-            part = part.reshape(len(part), BANDS, -1, *part.shape[2:])
+            part, seen, signal = (window.cut(h) for h in (details, seen, signal))
         told, h = self._outer(part, seen, signal, self._lower(features, pooled.shape[2:], window), logsnr, labels)
         residual, loudness = torch.where(_bands(awake[:, None]), told, 0.0).chunk(2, dim=1)
         own = self.variances[:, None, None, None] * (LOUDNESS * loudness.tanh()).exp()
         _, _, of_z, of_residual = self.link.detail(logsnr, own)
         part = of_z.to(z.dtype) * part + (of_residual * residual).to(z.dtype)
         if window is not None:
-            part = window.put_onto(details.flatten(1, 2), part.flatten(1, 2)).view(details.shape)
+            part = window.put_onto(self._estimated(details, logsnr), part)
         return unhaar(2 * whole, part), h, window
+
+    def _estimated(self, details: Tensor, logsnr: Tensor) -> Tensor:
+        """The best linear estimate of the details: what is said of them where the outer level is not asked."""
+        assert self.link is not None, "asked for by the caller"
+        _, _, of_z, _ = self.link.detail(logsnr, self.variances)
+        return _bands(of_z.to(details.dtype)) * details
 
     def _window(self, size: Sequence[int], batch: int, within: Windows | None) -> Windows | None:
         """What part of the cells, at half the side, the outer level is asked about; None for the whole.

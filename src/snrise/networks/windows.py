@@ -43,7 +43,7 @@ class Windows:
         )
         return Windows(corners, rows, columns)
 
-    def seen_from(self, around: "Windows", factor: int = 1) -> "Windows":
+    def seen_from(self, around: "Windows", factor: int) -> "Windows":
         """These as parts of the parts around them, which are enlarged by a factor."""
         corners = tuple(
             (top - factor * above, left - factor * before)
@@ -52,18 +52,18 @@ class Windows:
         return Windows(corners, self.rows, self.columns)
 
     def cut(self, h: Tensor) -> Tensor:
-        """The parts: [b c h w] -> [b c rows columns]."""
+        """The parts: [b … h w] -> [b … rows columns]."""
         return torch.stack([
-            image[:, top : top + self.rows, left : left + self.columns]
+            image[..., top : top + self.rows, left : left + self.columns]
             for image, (top, left) in zip(h, self.corners, strict=True)
         ])
 
     def put_back(self, h: Tensor, size: Sequence[int]) -> Tensor:
-        """Undoes `cut`, with zeros around: [b c rows columns] -> [b c *size]."""
-        return self.put_onto(h.new_zeros(*h.shape[:2], *size), h)
+        """Undoes `cut`, with zeros around: [b … rows columns] -> [b … *size]."""
+        return self.put_onto(h.new_zeros(*h.shape[:-2], *size), h)
 
     def put_onto(self, whole: Tensor, h: Tensor) -> Tensor:
-        """The whole images with the parts h in their places: [b c h w]. No gradient goes to what is around."""
+        """The whole images with the parts h in their places: [b … h w]. No gradient goes to what is around."""
         found: Tensor = _PutOnto.apply(whole, h, self)
         return found
 
@@ -76,7 +76,7 @@ class _PutOnto(torch.autograd.Function):
         ctx.windows = windows
         found = whole.clone()
         for image, part, (top, left) in zip(found, h, windows.corners, strict=True):
-            image[:, top : top + windows.rows, left : left + windows.columns] = part
+            image[..., top : top + windows.rows, left : left + windows.columns] = part
         return found
 
     @staticmethod
