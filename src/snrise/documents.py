@@ -108,11 +108,15 @@ def _index(items: list[Any], text: str, where: str) -> int:
 
 
 def resolve(document: dict[str, Any]) -> None:
-    """Replace `network.stem: auto` by the factor that fits the resolution, so that a saved config says it."""
+    """Replace `network.stem: auto` by the factor that fits, so that a saved config says it.
+
+    It is the smallest by which the last level has a short side of 8 cells or fewer.
+    """
     network, data = document.get("network"), document.get("data")
     if isinstance(network, dict) and network.get("stem") == "auto" and isinstance(data, dict):
         image: Size = construct(Size, data.get("resolution"), "config.data.resolution")
-        network["stem"] = factor_for(image)
+        levels = network.get("levels")
+        network["stem"] = factor_for(image, 4 * 2 ** (len(levels) if isinstance(levels, list) else 1))
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
