@@ -18,13 +18,14 @@ from statistics import mean
 
 import torch
 
-from snrise import build, documents
+from snrise import documents, experiment
 from snrise.config import RunConfig
 from snrise.data import Batch, Dataset, to_float
+from snrise.experiment import Experiment
 from snrise.metrics import grid_excess
 from snrise.networks import Kind, Level, NetworkConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig, cost
 from snrise.process import Prediction, Target, diffuse
-from snrise.training import TrainState, draw_labels, generate, train
+from snrise.training import Generation, TrainState, draw_labels, generate, train
 from snrise.weightings import VLoss
 
 LOGSNRS = (-6.0, -3.0, 0.0, 3.0, 6.0)
@@ -113,25 +114,24 @@ def held_out_losses(state: TrainState, target: Target, x: torch.Tensor, labels: 
 
 def run(variant: Variant, seed: int, images: int, samples: int) -> dict[str, object]:
     settings = config(variant, seed, images)
-    data = build.dataset(settings)
+    data = experiment.dataset(settings)
     assert data.labels is not None
     held = list(range(0, len(data), HELD_OUT))
     kept = [i for i in range(len(data)) if i % HELD_OUT]
-    state = build.state(settings, len(data.source.classes or ()))
+    how = Experiment.of(settings, data=data)
+    state = TrainState.of(how)
     stream = batches(data, kept, settings.training.batch, seed)
-    for _ in train(state, stream, build.recipe(settings), images=images):
+    for _ in train(state, stream, how, images=images):
         pass
     target = Target(variant.prediction)
     found: dict[str, object] = {"seed": seed, "eps_loss": held_out_losses(
         state, target, to_float(data.images(held)), data.labels[held])}
     if samples:
         factor = getattr(variant.network, "stem", None) or getattr(variant.network, "patch", 1)
-        frequencies = data.label_frequencies
-        assert frequencies is not None
-        labels = draw_labels(frequencies.tolist(), samples, seed)
+        labels = draw_labels(data.frequencies or (), samples, seed)
         with state.ema.applied_to(state.network) as network:
-            how = build.generation(settings, steps=25, guidance=1.0)
-            drawn = torch.cat(list(generate(network, how, labels, samples, seed=seed)))
+            way = replace(settings, sampling=replace(settings.sampling, steps=25, guidance=1.0))
+            drawn = torch.cat(list(generate(Generation.of(way, network), labels, samples, seed=seed)))
         found["grid_power"], found["grid_power_of_data"] = (
             grid_excess(im, factor) for im in (drawn, data.images(kept[:500])))
     return found
@@ -154,7 +154,7 @@ def main() -> None:
         for name, variant in ((n, v) for n, v in GROUPS[group].items() if options.only in n):
             samples = options.samples if group == "stems" else 0
             runs = [run(variant, seed, options.images, samples) for seed in range(options.seeds)]
-            network = build.network(config(variant, 0, 1), 97, "meta")
+            network = experiment.network(config(variant, 0, 1), 97, "meta")
             macs = cost(network, (variant.side, variant.side)).macs
             results[name] = {"macs": macs, "runs": runs}
             columns = [[r["eps_loss"][i] for r in runs] for i in range(len(LOGSNRS))]  # type: ignore[index]

@@ -9,21 +9,21 @@ the coarse half (pooled by 2) of the one with the details of the other, it says 
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from snrise import build
+import snrise
 from snrise.data import Dataset, to_float, to_uint8
 from snrise.denoisers import clipped, from_network
 from snrise.evaluation import Reference, judge
 from snrise.metrics import FEATURES
 from snrise.networks.base import evaluating
 from snrise.networks.haar import haar, unhaar
-from snrise.process import Target, diffuse
+from snrise.process import diffuse
 from snrise.samplers import generators, last
+from snrise.trained import Trained
 from snrise.training.memory import keep_freed_memory
 
 BATCH = 50
@@ -32,11 +32,10 @@ CLEAN = 10.0
 
 
 def sampled_down(
-    trained: build.Trained, data: Dataset, chosen: list[int], logsnr: float, steps: int
+    trained: Trained, data: Dataset, chosen: list[int], logsnr: float, steps: int
 ) -> Iterator[Tensor]:
     """Images of the data noised to λ and denoised by the run's sampler in equal steps of λ, without guidance."""
-    config = trained.config
-    target = Target(config.loss.prediction, config.process)
+    config, target = trained.config, trained.generation().target
     clean = torch.full((1,), CLEAN + 4, dtype=torch.float64)
     grid = torch.cat([torch.linspace(logsnr, CLEAN, steps, dtype=torch.float64), clean])
     for first in range(0, len(chosen), BATCH):
@@ -58,8 +57,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_freed_memory()
-    trained = build.open_run(options.run)
-    data = build.compared(replace(trained.config, sampling=replace(trained.config.sampling, upsample=1)))
+    trained = snrise.load(options.run)
+    data = trained.with_sampling(["sampling.upsample=1"]).data()
     reference = Reference.of(data, FEATURES["efficientnet-lite0"])
     chosen = [i * len(data) // options.n for i in range(options.n)]
     real, rows = haar(to_float(data.images(chosen))), []

@@ -11,14 +11,15 @@ import torch
 import train_step
 from torch.utils.flop_counter import FlopCounterMode
 
-from snrise import build, planning
+from snrise import planning
 from snrise.config import RunConfig, parse
 from snrise.construct import plain
 from snrise.documents import load
+from snrise.experiment import Experiment
 from snrise.networks import PRESETS, Level, UViTConfig
 from snrise.networks.layers import ConvBlock, TransformerBlock
-from snrise.training import Precision, train
-from snrise.training.precision import resolved
+from snrise.precision import resolved
+from snrise.training import Precision, TrainState, train
 
 GIB = 2**30
 NETWORKS = PRESETS | {"tiny-32": UViTConfig(levels=(Level(channels=16, blocks=1), Level(channels=32, blocks=1)))}
@@ -39,9 +40,9 @@ def config(name: str, batch: int) -> RunConfig:
 def planned(name: str, most: int, share: float, device: planning.Device) -> dict[str, Any]:
     """The batch of a preset, and what the planner says of a step: with and without what the allocator loses."""
     batch, limit = most, share * device.memory
-    while (found := planning.rehearse(config(name, batch), None, device)).peak > limit and batch > 1:
+    while (found := planning.rehearse(Experiment.imagined(config(name, batch)), device)).peak > limit and batch > 1:
         batch //= 2
-    alive = planning.rehearse(config(name, batch), None, replace(device, overhead=0.0)).peak
+    alive = planning.rehearse(Experiment.imagined(config(name, batch)), replace(device, overhead=0.0)).peak
     return {"batch": batch, "reserved": found.peak, "allocated": alive, "flops": found.flops}
 
 
@@ -76,14 +77,15 @@ def compile_blocks(network: torch.nn.Module) -> None:
 
 def of_preset(name: str, mode: str, plan: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Steps of a preset: their memory, then their speed."""
-    device, how = torch.device(options.where), config(name, plan["batch"])
-    state = build.state(how, None, device)
+    device = torch.device(options.where)
+    how = Experiment.imagined(config(name, plan["batch"]), None, device)
+    state = TrainState.of(how)
     if mode == "compiled":
         state.network.compile(dynamic=False)
     if mode == "blocks":
         compile_blocks(state.network)
-    side, parameters = how.data.resolution[0], sum(p.numel() for p in state.network.parameters())
-    steps = train(state, train_step.batches(side, plan["batch"], device), build.recipe(how))
+    side, parameters = how.size[0], sum(p.numel() for p in state.network.parameters())
+    steps = train(state, train_step.batches(side, plan["batch"], device), how)
     next(steps)
     memory = memory_of(steps, state.network, plan, device)
     precision = resolved(device, Precision.AUTO).value

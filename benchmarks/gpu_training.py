@@ -4,13 +4,12 @@ import argparse
 import shutil
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from snrise import build
 from snrise.documents import load
+from snrise.experiment import Experiment, dataset
 from snrise.networks import NestedConfig
 from snrise.runs import Run, measure
 from snrise.training import export_weights
@@ -40,16 +39,16 @@ def trained(recipe: str, before: str | None, minutes: float, options: argparse.N
     device, out = torch.device(options.where), options.out
     start = [f"training.start={out / before}.safetensors"] if before else []
     settings = [*QUIET, *start, *(reduced(recipe) if options.reduced else []), *options.settings]
-    how = load(recipe, settings)
-    dataset = build.dataset(how)
-    dataset.images(range(len(dataset)))  # decoded before time is taken
+    config = load(recipe, settings)
+    data = dataset(config)
+    data.images(range(len(data)))  # decoded before time is taken
+    how = Experiment.of(config, data=data, device=device)
     ends = time.time() + 60 * minutes
-    pace = measure(how, dataset, device, seconds=min(8.0, 6 * minutes), grids=False)
-    images = pace.images(CAREFUL * (ends - time.time()), how.training.batch)
-    how = load(recipe, [*settings, f"training.images={images}"])
-    state = build.state(how, dataset.class_count, device)
+    pace = measure(how, seconds=min(8.0, 6 * minutes), grids=False)
+    images = pace.images(CAREFUL * (ends - time.time()), how.batch)
+    how = how.lasting(images)
     lines: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, Run(how, Path(folder), dataset, state, lines.append) as run:
+    with tempfile.TemporaryDirectory() as folder, Run(how, folder, lines.append) as run:
         started = time.perf_counter()
         for report in run:  # noqa: B007  # the last one is told
             if time.time() > ends + GRACE:
@@ -64,10 +63,10 @@ def trained(recipe: str, before: str | None, minutes: float, options: argparse.N
         picture = out / f"{recipe}.png"
         shutil.copyfile(run.draw(), picture)
     return {
-        "recipe": recipe, "settings": options.settings, "batch": how.training.batch,
-        "parameters": sum(p.numel() for p in state.network.parameters()), "images": report.images_seen,
+        "recipe": recipe, "settings": options.settings, "batch": how.batch,
+        "parameters": sum(p.numel() for p in how.network.parameters()), "images": report.images_seen,
         "images_planned": images, "images_per_second_before": pace.images_per_second, "training_seconds": spent,
-        "images_per_second": report.images_seen / spent, "loss": report.loss, "faults": state.faults, "told": lines,
+        "images_per_second": report.images_seen / spent, "loss": report.loss, "faults": run.state.faults, "told": lines,
         "drawing_seconds": time.perf_counter() - drawing, "weights_mb": weights.stat().st_size / 1e6,
         "files": [picture.name, log.name, weights.name],
     }

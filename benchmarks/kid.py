@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from snrise import build
+import snrise
+from snrise import experiment
+from snrise.config import RunConfig
 from snrise.metrics import efficientnet_lite0, kernel_distance
-from snrise.samplers import Ancestral
-from snrise.training import draw_labels, generate
 
 
-def reference(config: build.RunConfig, cache: Path) -> torch.Tensor:
+def reference(config: RunConfig, cache: Path) -> torch.Tensor:
     """Features of every image of the data set, computed once for a resolution and fingerprint."""
-    data = build.dataset(config)
+    data = experiment.dataset(config)
     name = f"{data.source.fingerprint()[:16]}-{config.data.resolution[0]}x{config.data.resolution[1]}.safetensors"
     file = cache / name
     if not file.exists():
@@ -42,15 +42,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/features"))
     options = parser.parse_args()
 
-    trained = build.open_run(options.run)
-    sampler = None if options.eta is None else Ancestral(eta=options.eta, gamma=options.gamma)
-    how = build.generation(trained.config, steps=options.steps, guidance=options.guidance, sampler=sampler)
+    trained = snrise.load(options.run)
+    if options.eta is not None:
+        settings = f"sampling.sampler={{kind: ancestral, eta: {options.eta}, gamma: {options.gamma}}}"
+        trained = trained.with_sampling([settings])
     real = reference(trained.config, options.cache)
     found = []
     for seed in range(options.seeds):
         started = time.perf_counter()
-        labels = None if trained.frequencies is None else draw_labels(trained.frequencies, options.n, seed)
-        images = torch.cat(list(generate(trained.network, how, labels, options.n, seed=seed, batch=100)))
+        images = trained.sample(options.n, seed=seed, guidance=options.guidance, steps=options.steps, batch=100)
         distance = kernel_distance(efficientnet_lite0(images), real)
         seconds = time.perf_counter() - started
         found.append({"seed": seed, "kid_effnet": distance.value, "error": distance.standard_error, "seconds": seconds})

@@ -24,10 +24,11 @@ from statistics import median
 
 import torch
 
-from snrise import build, planning
+from snrise import planning
 from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.documents import load, override, parse
+from snrise.experiment import Experiment
 from snrise.networks import PRESETS
 from snrise.planning.advice import largest_batch
 from snrise.runs import Run
@@ -65,11 +66,9 @@ def status(name: str) -> int:
 
 
 def steps(how: RunConfig, count: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = build.dataset(how)
-        with Run(how, Path(folder) / "run", dataset, build.state(how, None), tell=lambda _: None) as run:
-            for _ in itertools.islice(run, count):
-                pass
+    with tempfile.TemporaryDirectory() as folder, Run(Experiment.of(how), folder, tell=lambda _: None) as run:
+        for _ in itertools.islice(run, count):
+            pass
 
 
 def measure(how: RunConfig, apart: bool) -> int:
@@ -96,12 +95,12 @@ def case(preset: str, settings: list[str], aim: float, most: float, repeats: int
     cpu = planning.device("cpu")
 
     def peak(batch: int) -> int:
-        return planning.rehearse(config(preset, batch, settings), None, cpu).peak
+        return planning.rehearse(Experiment.imagined(config(preset, batch, settings)), cpu).peak
 
     least = 2 if "training.accumulate=2" in settings else 1
     batch = max(least, min(8, largest_batch(peak, int(aim * GIB))))
-    how = config(preset, batch, settings)
-    predicted, alive = (planning.rehearse(how, None, device).peak for device in (cpu, replace(cpu, overhead=0.0)))
+    how = Experiment.imagined(config(preset, batch, settings))
+    predicted, alive = (planning.rehearse(how, device).peak for device in (cpu, replace(cpu, overhead=0.0)))
     if predicted > most * GIB:
         return None
     row = {"preset": preset, "settings": settings, "batch": batch}

@@ -11,23 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from snrise import build, plots
+import snrise
+from snrise import plots
 from snrise.data import to_float
 from snrise.denoisers import from_network
 from snrise.nest import Link
 from snrise.networks.haar import haar
 from snrise.pooling import pool
-from snrise.process import Target, diffuse, per_image
+from snrise.process import diffuse, per_image
+from snrise.trained import Trained
 
 TITLES = (
     "z", "z′ = g·Dz, at λ + 2 log 2", "inner x̂′, unchanged", "bands of x̂", "how loud each is said", "x̂ = both together",
 )
 
 
-def seen_and_said(trained: build.Trained, x: Tensor, logsnr: float, label: Tensor) -> list[Tensor]:
+def seen_and_said(trained: Trained, x: Tensor, logsnr: float, label: Tensor) -> list[Tensor]:
     """The pictures of a row: [3 h w] in −1…1, bands and loudness as mosaics of three."""
-    network, config = trained.network.eval(), trained.config
-    target, at = Target(config.loss.prediction, config.process), torch.tensor([logsnr])
+    network, target, at = trained.network.eval(), trained.generation().target, torch.tensor([logsnr])
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     z = diffuse(x, eps, at, target.process)
     said: list[Tensor] = []
@@ -63,8 +64,8 @@ def main() -> None:
     parser.add_argument("--logsnr", type=float, nargs="+", default=[-1.0, 2.0, 6.0])
     parser.add_argument("--out", type=Path, default=Path("docs/img/nest.png"))
     chosen = parser.parse_args()
-    trained = build.open_run(chosen.run)
-    data = build.compared(trained.config)
+    trained = snrise.load(chosen.run)
+    data = trained.data()
     x = to_float(data.images([chosen.image]))
     label = torch.tensor([(data.labels if data.labels is not None else [0])[chosen.image]])
     rows = [seen_and_said(trained, x, logsnr, label) for logsnr in chosen.logsnr]

@@ -20,11 +20,11 @@ from denoising_diffusion_pytorch.simple_diffusion import GaussianDiffusion, UViT
 from isa import ISAS, held_back
 from kid import reference
 
-from snrise import build, documents
+from snrise import documents, experiment
 from snrise.metrics import efficientnet_lite0, kernel_distance
 from snrise.plots import sample_grid
+from snrise.precision import resolved
 from snrise.training import Ema, Precision, autocast
-from snrise.training.precision import resolved
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     cpu = torch.device("cpu")
     torch.manual_seed(0)
     config = documents.load("emoji-32")
-    data = build.dataset(config)
+    data = experiment.dataset(config)
     network = UViT(32, dim_mults=(1, 2, 4), vit_depth=2, downsample_factor=2)
     model = GaussianDiffusion(network, image_size=32, num_sample_steps=options.steps)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.rate, betas=(0.9, 0.99))

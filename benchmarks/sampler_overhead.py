@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from snrise import build
+from snrise import experiment
 from snrise.denoisers import clipped, dynamically_clipped, from_network, guided
 from snrise.documents import load
 from snrise.process import Prediction
@@ -36,7 +36,7 @@ def seconds(function, repeats):
 
 def measured(recipe, batch, steps, repeats):
     config = load(recipe)
-    network = build.network(config, classes=97).eval()
+    network = experiment.network(config, classes=97).eval()
     shape = (batch, 3, *config.data.resolution)
     z, logsnr, labels = torch.randn(shape), torch.zeros(batch), torch.zeros(batch, dtype=torch.long)
     with torch.no_grad():
@@ -54,7 +54,7 @@ def measured(recipe, batch, steps, repeats):
         Ancestral(), clipped(guided(plain, from_network(at_once, Prediction.V), 1.7, rescale=0.7))
     )
     ways["ancestral, dynamically clipped"] = (Ancestral(), dynamically_clipped(plain))
-    grid = Karras()(build.schedule(config), steps)
+    grid = Karras()(config.schedule(config.data.resolution), steps)
     for name, (sampler, denoise) in ways.items():
         own = generators(0, 0, batch)
         began = start(denoise, shape, grid[0], own)

@@ -25,15 +25,14 @@ from isa import ISAS, held_back
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from snrise.data import Batch
-from snrise.levels import Levels
+from snrise.data import Batch, Blank
+from snrise.experiment import Experiment
 from snrise.nest import Link
 from snrise.networks import Kind, Level, Nested, NestedConfig, NetworkConfig, Skip, UNetConfig, UViTConfig, build
+from snrise.precision import resolved
 from snrise.process import Prediction, Target
-from snrise.schedules import Cosine, for_resolution
-from snrise.training import Ema, LearningRate, Precision, Recipe, TrainState, adamw, train
+from snrise.training import Precision, TrainState, train
 from snrise.training.memory import keep_freed_memory
-from snrise.training.precision import resolved
 
 CPU = torch.device("cpu")
 #: What `auto` is on this processor.
@@ -125,12 +124,12 @@ def stepping(
     factors: tuple[int, ...] = (1,),
 ) -> tuple[TrainState, Callable[[], None]]:
     """A state that trains the network, and a step of it."""
-    state = TrainState(network=network, ema=Ema(network, 5000), optimizer=adamw(network))
-    recipe = Recipe(
-        target=Target(Prediction.V), levels=Levels(schedule=for_resolution(Cosine(), image=(side, side))),
-        learning_rate=LearningRate(peak=1e-4, total=10**12), precision=Precision(precision), factors=factors,
+    how = Experiment(
+        data=Blank((side, side)), network=network, images=10**12, learning_rate=1e-4, warmup=0, decay=0.0,
+        precision=Precision(precision), factors=factors,
     )
-    steps = train(state, batches(side, batch, device), recipe)
+    state = TrainState.of(how)
+    steps = train(state, batches(side, batch, device), how)
     return state, lambda: next(steps)
 
 

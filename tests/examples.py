@@ -11,7 +11,7 @@ from torch import nn
 
 from snrise.denoisers import Denoiser
 from snrise.process import VP, Relaxed, Straight, VarianceExploding, VariancePreserving
-from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun
+from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, Karras, Trailing, uniform_logsnr, uniform_time
 from snrise.schedules import (
     Clipped,
     Cosine,
@@ -54,6 +54,11 @@ PROCESSES = {
     "ve": {"ve": VarianceExploding()},
     "relaxed": {"relaxed 0.3": Relaxed(0.3), "relaxed 0": Relaxed(0.0), "relaxed growing": Relaxed(growing_rho)},
     "straight": {"straight": Straight()},
+}
+
+GRIDS = {
+    "karras": {"karras": Karras(), "karras of rho 1": Karras(rho=1.0)}, "trailing": {"trailing": Trailing()},
+    "uniform_logsnr": {"uniform log-SNR": uniform_logsnr}, "uniform_time": {"uniform time": uniform_time},
 }
 
 SCHEDULES = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from snrise import build, models
+import snrise
+from snrise import experiment, models
 from snrise.data import to_float
 from snrise.denoisers import from_network
 from snrise.process import Target, diffuse
@@ -24,14 +25,14 @@ def test_there_is_one_for_the_default_recipe():
 def test_it_is_a_trained_denoiser(name):
     path = models.models()[name]
     assert path.stat().st_size < 15e6
-    trained = build.open_run(models.located(path.relative_to(models.FOLDER).with_suffix("")))
+    trained = snrise.load(models.located(path.relative_to(models.FOLDER).with_suffix("")))
     config = trained.config
     assert config.name == name
-    dataset = build.dataset(config)
+    dataset = experiment.dataset(config)
     assert trained.classes == tuple(dataset.source.classes)
     pick = range(0, len(dataset), len(dataset) // 32)
     x, labels = to_float(dataset.images(pick)), dataset.labels[list(pick)]
-    logsnr = build.schedule(config)(torch.full((len(x),), 0.5, dtype=torch.float64)).float()
+    logsnr = config.schedule(config.data.resolution)(torch.full((len(x),), 0.5, dtype=torch.float64)).float()
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     target = Target(config.loss.prediction, config.process)
     with torch.no_grad():
@@ -46,6 +47,6 @@ def test_it_is_a_trained_denoiser(name):
 
 @pytest.mark.parametrize(("low", "high"), list(itertools.pairwise(sorted(NAMES, key=lambda n: int(n.split("-")[1])))))
 def test_each_is_the_coarse_half_of_the_next(low, high):
-    inner, alone = build.open_run(Path(high)).network.inner.state_dict(), build.open_run(Path(low)).network.state_dict()
+    inner, alone = snrise.load(Path(high)).network.inner.state_dict(), snrise.load(Path(low)).network.state_dict()
     assert inner.keys() == alone.keys()
     assert all(torch.equal(inner[name], weight) for name, weight in alone.items())

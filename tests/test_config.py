@@ -6,12 +6,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snrise import build as make
+from snrise import experiment
 from snrise._errors import SnriseError
-from snrise.config import RunConfig, SamplingConfig, parse, to_yaml
+from snrise.config import RunConfig, Sampling, parse, to_yaml
 from snrise.construct import plain
 from snrise.documents import load, recipes
 from snrise.networks import build
+from snrise.samplers import UniformTime
 from test_construct import ANYTHING, value_or_error
 from tiny import DOCUMENT, config
 
@@ -115,7 +116,7 @@ def test_what_has_no_default_must_be_given(name):
     (("sampling", "guidance_interval"), [2, 1], "config.sampling.guidance_interval: got (2.0, 1.0)"),
     (("sampling", "guidance_interval"), [float("nan"), 1], "config.sampling.guidance_interval: got (nan, 1.0)"),
     (("sampling", "sampler", "eta"), 2, "config.sampling.sampler.eta: got 2.0; allowed: a number in [0, 1]"),
-    (("sampling", "grid"), "karas", "config.sampling.grid: no such grid 'karas'; did you mean 'karras'?"),
+    (("sampling", "grid"), "karas", "config.sampling.grid.kind: no such kind 'karas'; did you mean 'karras'?"),
     (("sampling", "rescale"), 1.5, "config.sampling.rescale: got 1.5; allowed: a number from 0 to 1"),
     (("sampling", "dynamic_clip"), 0, "config.sampling.dynamic_clip: got 0.0; allowed: a number above 0, up to 1"),
     (("sampling",), {"clip": False, "dynamic_clip": 0.9}, "config.sampling.dynamic_clip: got 0.9; allowed: a number"),
@@ -137,8 +138,8 @@ def test_settings_of_sampling_from_before_there_were_more_of_them_mean_the_same(
     sampler = {"kind": "ancestral", "eta": 1.0, "gamma": 0.0}
     old = {"sampler": sampler, "steps": 50, "guidance": 1.7, "guidance_interval": None, "clip": clip}
     how = parse(changed(("sampling",), old)).sampling
-    assert how == SamplingConfig(guidance=1.7, clip=clip)
-    assert (how.grid, how.rescale, how.dynamic_clip, how.upsample) == ("uniform_time", 0.0, None, 1)
+    assert how == Sampling(guidance=1.7, clip=clip)
+    assert (how.grid, how.rescale, how.dynamic_clip, how.upsample) == (UniformTime(), 0.0, None, 1)
 
 
 @pytest.mark.parametrize("name", ["1e-3", "1e5", "yes", "null", "0x10", "3", "ü: [", "- a", "2024-01-01", "'\"", "#"])
@@ -196,4 +197,4 @@ def test_a_value_out_of_range_is_told_with_the_path_of_its_setting(group, name, 
 @pytest.mark.parametrize("value", [-1, 1, 10_000])
 def test_so_is_a_share_of_images_that_there_is_not(value):
     with pytest.raises(SnriseError, match=r"^config\.data\.hold_out: got .*; allowed: a whole number from 2 to "):
-        make.dataset(config(f"data.hold_out={value}"))
+        experiment.dataset(config(f"data.hold_out={value}"))

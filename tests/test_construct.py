@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
+from examples import GRIDS, PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
 from snrise._errors import SnriseError
 from snrise._typing import Size
 from snrise.construct import TABLES, construct, kind_of, plain
-from snrise.networks import Level, NetworkConfig, UViTConfig
+from snrise.networks import External, Level, NetworkConfig, UViTConfig
 from snrise.process import Process, VariancePreserving
-from snrise.samplers import Sampler
+from snrise.samplers import Grid, Sampler
 from snrise.schedules import Clipped, Cosine, Interpolated, Schedule, Shifted, UniformLogSnr
 from snrise.weightings import MinSnr, Weighting
 from tiny import NETWORKS
@@ -23,7 +23,9 @@ EXAMPLES = {
     Weighting: {name: [example] for name, (example, _) in WEIGHTINGS.items()},
     Process: {name: list(of.values()) for name, of in PROCESSES.items()},
     Sampler: {name: list(of.values()) for name, of in SAMPLERS.items()},
-    NetworkConfig: {name: list(of.values()) for name, of in NETWORKS.items()},
+    Grid: {name: list(of.values()) for name, of in GRIDS.items()},
+    NetworkConfig: {name: list(of.values()) for name, of in NETWORKS.items()} | {
+        "external": [External(type="mine.Network")]},
 }
 MEMBERS = [
     pytest.param(interface, name, example, id=f"{interface.__name__}.{name}.{i}")

@@ -131,11 +131,12 @@ def test_a_wrong_override_is_told(assignment, message):
 
 
 @pytest.mark.parametrize(("size", "levels", "stem"), [
-    ("[16, 16]", 2, 1), ("[32, 32]", 2, 2), ("[64, 64]", 2, 4), ("[64, 64]", 3, 2), ("[96, 512]", 3, 4), ("[256, 256]", 3, 8),
+    ("[16, 16]", 2, 1), ("[32, 32]", 2, 2), ("[64, 64]", 2, 4), ("[64, 64]", 3, 2), ("[96, 512]", 3, 4),
+    ("[256, 256]", 3, 8),
 ])
 def test_an_automatic_stem_follows_resolution_and_levels(size, levels, stem):
-    level = "{channels: 16, blocks: 1}"
-    found = load("emoji-32", ["network.stem=auto", f"data.resolution={size}", f"network.levels=[{', '.join([level] * levels)}]"])
+    told = f"network.levels=[{', '.join(['{channels: 16, blocks: 1}'] * levels)}]"
+    found = load("emoji-32", ["network.stem=auto", f"data.resolution={size}", told])
     assert found.network.stem == stem
 
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from snrise import build, models
+import snrise
+from snrise import models
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
+from snrise.trained import is_run, newest
 from snrise.training import export_weights, save_state
-from tiny import config
+from tiny import config, state_of
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +18,7 @@ def built_in(tmp_path, monkeypatch):
     """Two built-in models, and a folder to work in."""
     settings = config("data.classes=null")
     extra = {"classes": None, "frequencies": None}
-    checkpoint = save_state(build.state(settings, None), tmp_path / "run" / "checkpoints", to_yaml(settings), extra)
+    checkpoint = save_state(state_of(settings, None), tmp_path / "run" / "checkpoints", to_yaml(settings), extra)
     for name in ("tiny-16", "tiny-32"):
         export_weights(checkpoint, tmp_path / "models" / f"{name}.safetensors")
     monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
@@ -27,25 +29,25 @@ def built_in(tmp_path, monkeypatch):
 
 def test_a_name_opens(built_in):
     assert list(models.models()) == ["tiny-16", "tiny-32"]
-    opened = build.open_run(Path("tiny-16"))
-    assert opened.config == build.open_run(built_in).config
-    assert build.newest(Path("tiny-16")) == models.FOLDER / "tiny-16.safetensors"
-    assert build.is_run(Path("tiny-16"))
-    assert not build.is_run(Path("tiny"))
+    opened = snrise.load(Path("tiny-16"))
+    assert opened.config == snrise.load(built_in).config
+    assert newest(Path("tiny-16")) == models.FOLDER / "tiny-16.safetensors"
+    assert is_run(Path("tiny-16"))
+    assert not is_run(Path("tiny"))
 
 
 def test_what_exists_comes_first(built_in):
     Path("tiny-16").mkdir()
     assert models.located(Path("tiny-16")) == Path("tiny-16")
     with pytest.raises(SnriseError, match="^tiny-16: got 'no checkpoint'; .*; train one: snrise train$"):
-        build.open_run(Path("tiny-16"))
-    assert not build.is_run(Path("tiny-16"))
+        snrise.load(Path("tiny-16"))
+    assert not is_run(Path("tiny-16"))
 
 
 @pytest.mark.parametrize(("name", "fix"), [("tiny16", "did you mean tiny-16?"), ("photos", "train one: snrise train")])
 def test_an_unknown_name_lists_them(name, fix):
     with pytest.raises(SnriseError) as caught:
-        build.open_run(Path(name))
+        snrise.load(Path(name))
     assert str(caught.value) == (
         f"{name}: got 'no checkpoint'; allowed: a run's folder, a checkpoint or exported weights, or a built-in model: "
         f"tiny-16, tiny-32; {fix}"

@@ -18,15 +18,16 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
-from snrise import build, cli
+from snrise import cli, experiment
 from snrise.config import parse
 from snrise.documents import override, resolve
+from snrise.experiment import Experiment
 from snrise.metrics import Extractor
 from snrise.nest import Link
 from snrise.networks import Kind, Level, Nested, NestedConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
 from snrise.networks import build as build_network
 from snrise.process import Prediction, Target
-from snrise.training import train
+from snrise.training import Generation, TrainState, train
 
 V = Target(Prediction.V)
 
@@ -150,11 +151,26 @@ def inputs(batch=2, size=(16, 16), seed=0):
     return torch.randn(batch, 3, *size, generator=generator), 4 * torch.randn(batch, generator=generator)
 
 
+def state_of(settings, classes=None):
+    """The beginning of a run with these settings."""
+    return TrainState.of(Experiment.imagined(settings, classes, "cpu"))
+
+
+def recipe(settings):
+    """How settings train a network: an experiment with no data and no weights."""
+    return Experiment.imagined(settings)
+
+
+def generation_of(settings):
+    """How settings make images, of no network."""
+    return Generation.of(settings, torch.nn.Identity())
+
+
 def run(state, settings, steps=None, dataset=None):
     """Train some steps, or to the end; the reports."""
-    dataset = dataset or build.dataset(settings)
+    dataset = dataset or experiment.dataset(settings)
     batches = dataset.batches(settings.training.batch, seed=settings.seed, position=state.images_seen)
-    steps_taken = train(state, batches, build.recipe(settings), images=settings.training.images)
+    steps_taken = train(state, batches, recipe(settings), images=settings.training.images)
     return list(itertools.islice(steps_taken, steps))
 
 

@@ -1,7 +1,8 @@
 """Pixel-space image diffusion at high resolution: the noise schedule follows the resolution.
 
 The mathematics is in `process`, `schedules`, `pooling`, `weightings`, `levels`, `losses`, `denoisers`, `samplers` and
-`diagnostics`; a run is in `data`, `networks`, `training`, `config`, `build` and `runs`; pictures are in `plots`.
+`diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `trained` and `runs`; pictures are in
+`plots`.
 Modules are imported when they are first asked for.
 
 >>> import snrise
@@ -16,13 +17,13 @@ from snrise._errors import SnriseError
 
 if TYPE_CHECKING:
     from snrise import (
-        build,
         config,
         data,
         denoisers,
         diagnostics,
         documents,
         evaluation,
+        experiment,
         growing,
         levels,
         losses,
@@ -33,26 +34,42 @@ if TYPE_CHECKING:
         planning,
         plots,
         pooling,
+        precision,
         process,
+        rates,
         runs,
         samplers,
         schedules,
+        trained,
         training,
         weightings,
     )
+    from snrise.evaluation import evaluate
+    from snrise.experiment import Experiment
+    from snrise.runs import Run, train
+    from snrise.trained import Trained, load
 
     __version__: str
 
 __all__ = [
-    "SnriseError", "__version__", "build", "config", "data", "denoisers", "diagnostics", "documents", "evaluation",
-    "growing", "levels", "losses", "metrics", "models", "nest", "networks", "planning", "plots", "pooling", "process",
-    "runs", "samplers", "schedules", "training", "weightings",
+    "Experiment", "Run", "SnriseError", "Trained", "__version__", "config", "data", "denoisers", "diagnostics",
+    "documents", "evaluate", "evaluation", "experiment", "growing", "levels", "load", "losses", "metrics", "models",
+    "nest", "networks", "planning", "plots", "pooling", "precision", "process", "rates", "runs", "samplers",
+    "schedules", "train", "trained", "training", "weightings",
 ]
+
+#: Names that are not modules, and where they are.
+_FROM = {
+    "Experiment": "experiment", "Run": "runs", "Trained": "trained", "evaluate": "evaluation", "load": "trained",
+    "train": "runs",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("snrise")
+    if name in _FROM:
+        return getattr(importlib.import_module(f"snrise.{_FROM[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"snrise.{name}")
     raise AttributeError(f"module 'snrise' has no attribute {name!r}")

@@ -33,6 +33,9 @@ Size: TypeAlias = tuple[int, int]
 
 @runtime_checkable
 class Network(Protocol):
-    """What snrise trains: z, λ and labels -> a prediction of z's shape. It knows tensors, not diffusion."""
+    """What snrise trains: z, λ and labels -> a prediction of z's shape. It knows tensors, not diffusion.
 
-    def __call__(self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /) -> Tensor: ...
+    One that attends to context vectors takes them as a fourth argument.
+    """
+
+    def __call__(self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /, *context: Tensor) -> Tensor: ...

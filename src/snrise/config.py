@@ -6,29 +6,65 @@ from typing import Any, final
 
 import yaml
 
-from snrise._errors import SnriseError, require, unknown
+from snrise._errors import SnriseError, require
 from snrise._typing import Size, StrEnum
 from snrise.construct import construct, plain
 from snrise.data import Cache, Fit, Unreadable
+from snrise.levels import Levels
 from snrise.networks import NetworkConfig
+from snrise.precision import Precision
 from snrise.process import Prediction, Process, VariancePreserving
-from snrise.samplers import GRIDS, Ancestral, Sampler
-from snrise.schedules import Cosine, Ends, Schedule
-from snrise.training import WIDEST, Decay, OnFault, Optimizer, Precision
+from snrise.rates import Decay, LearningRate
+from snrise.samplers import Ancestral, Grid, Sampler, UniformTime
+from snrise.schedules import ByResolution, Schedule
 from snrise.weightings import Constant, Weighting
 
 __all__ = [
-    "DataConfig", "LevelsConfig", "LogConfig", "LossConfig", "RunConfig", "SamplingConfig", "ScheduleConfig",
-    "SourceKind", "TrainingConfig", "Wandb", "parse", "to_yaml",
+    "ByResolution",
+    "DataConfig",
+    "LevelsConfig",
+    "Log",
+    "LossConfig",
+    "RunConfig",
+    "Sampling",
+    "SourceKind",
+    "Training",
+    "Wandb",
+    "parse",
+    "to_yaml",
 ]
 
+#: The largest σ_rel of an average of a power of the images seen: that of γ = 0, the plain mean of all weights so far.
+WIDEST = 12**-0.5
+
+
 class SourceKind(StrEnum):
-    """Where images come from."""
+    """Where images come from; external ones are objects that a run was given in Python."""
 
     EMOJI = "emoji"
     FOLDER = "folder"
     SHARDS = "shards"
     HUB = "hub"
+    EXTERNAL = "external"
+
+
+class Optimizer(StrEnum):
+    """Which optimizer a run uses."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
+
+
+class OnFault(StrEnum):
+    """What a run does after a step whose loss or gradient is not finite; the step itself is always dropped.
+
+    `skip` goes on with the next batch, `rollback` goes back to the weights of the last checkpoint and on with the next
+    batch, `stop` ends the run.
+    """
+
+    SKIP = "skip"
+    ROLLBACK = "rollback"
+    STOP = "stop"
 
 
 class Wandb(StrEnum):
@@ -75,26 +111,16 @@ class DataConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """The base schedule, stated for images of the `reference` size, is shifted to the data's resolution.
-
-    `reference: null` leaves it as it is. `noisy_reference` interpolates to a second shift at the noisy end.
-    """
-
-    base: Schedule = Cosine()
-    reference: Size | None = (64, 64)
-    noisy_reference: Size | None = None
-    ends: Ends = Ends.MOVE
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class LevelsConfig:
     """How training draws λ: from `draw` (null: the schedule), with the expected loss of `like` (null: as drawn)."""
 
     stratified: bool = True
     draw: Schedule | None = None
     like: Schedule | None = None
+
+    def of(self, schedule: Schedule) -> Levels:
+        """For a run with this schedule."""
+        return Levels(schedule=self.draw or schedule, stratified=self.stratified, like=self.like)
 
 
 @final
@@ -112,9 +138,8 @@ class LossConfig:
         require(bool(good), "factors", self.factors, "one or more whole numbers above 0, or null")
 
 
-@final
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class Training:
     """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
 
     `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
@@ -163,20 +188,33 @@ class TrainingConfig:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
         require(self.clip is None or self.clip > 0, "clip", self.clip, "a norm above 0, or null")
 
+    @property
+    def rate(self) -> LearningRate:
+        """The learning rate over the run."""
+        return LearningRate(
+            peak=self.learning_rate, total=self.images, warmup=self.warmup, decay=self.decay, shape=self.decay_shape
+        )
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
+class Sampling:
     """How images are made, during training and after it.
 
-    `grid`: where the sampler stops, one of `samplers.GRIDS`. `guidance_interval`: the λ between which guidance works;
-    null for all. `rescale`: how far the contrast that guidance adds is taken back, 0 to 1. `clip`: whether x̂ is held
-    within the range of images, and `dynamic_clip` at which percentile of its image instead of at the range's ends.
-    `upsample`: how many times as large as those of the training the images are.
+    Attributes:
+        sampler: the way from noise to image.
+        grid: where it stops on its way.
+        steps: how many steps that are.
+        guidance: its scale; 1 is none. Without labels there is none either, unless there is a weak network.
+        guidance_interval: the λ between which guidance works; None for all.
+        rescale: φ, how far the contrast that guidance adds is taken back, 0 to 1.
+        clip: whether x̂ is held within [−1, 1].
+        dynamic_clip: the percentile of |x̂| at which it is clipped, to be scaled into that range; None cuts it off.
+        upsample: how many times as large as those of the training the images are.
     """
 
     sampler: Sampler = Ancestral()
-    grid: str = "uniform_time"
+    grid: Grid = UniformTime()
     steps: int = 50
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
@@ -186,8 +224,6 @@ class SamplingConfig:
     upsample: int = 1
 
     def __post_init__(self) -> None:
-        if self.grid not in GRIDS:
-            raise unknown("grid", self.grid, GRIDS, "grid")
         require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
         require(self.guidance >= 0, "guidance", self.guidance, "a number, 0 or more (1 is none)")
         low, high = self.guidance_interval or (0, 1)
@@ -201,7 +237,7 @@ class SamplingConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class LogConfig:
+class Log:
     """How often things are written, in images: log lines, sample grids of `grid` pictures, checkpoints.
 
     The last `keep` checkpoints stay and, with `keep_every`, the first at or after each multiple of so many images.
@@ -231,13 +267,13 @@ class RunConfig:
     name: str
     data: DataConfig
     network: NetworkConfig
-    training: TrainingConfig
+    training: Training
     seed: int = 0
     process: Process = VariancePreserving()
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ByResolution = ByResolution()
     loss: LossConfig = LossConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    log: LogConfig = field(default_factory=LogConfig)
+    sampling: Sampling = Sampling()
+    log: Log = field(default_factory=Log)
     made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:

@@ -20,17 +20,18 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from snrise._errors import SnriseError, invalid, unknown
-from snrise.networks import NETWORKS, NetworkConfig
+from snrise.networks import NETWORKS, External, NetworkConfig
 from snrise.process import PROCESSES, Process
-from snrise.samplers import SAMPLERS, Sampler
+from snrise.samplers import GRIDS, SAMPLERS, Grid, Sampler
 from snrise.schedules import SCHEDULES, Schedule
 from snrise.weightings import WEIGHTINGS, Weighting
 
-__all__ = ["TABLES", "construct", "kind_of", "plain"]
+__all__ = ["TABLES", "check_named", "construct", "kind_of", "plain"]
 
 #: Open choices: the interface, and its members by name.
 TABLES: dict[Any, Mapping[str, type]] = {
-    Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, NetworkConfig: NETWORKS,
+    Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
+    NetworkConfig: NETWORKS | {"external": External},
 }
 
 T = TypeVar("T")
@@ -114,6 +115,20 @@ def _with_kind(data: Any, default: Any) -> Any:
 def kind_of(member: Any) -> str | None:
     """The name of a member in its table, or None for anything else."""
     return next((name for table in TABLES.values() for name, kind in table.items() if type(member) is kind), None)
+
+
+def check_named(interface: Any, member: Any, where: str) -> None:
+    """Raise for an object that has no name in its table, or holds such a one: it could not be written into settings."""
+    table = TABLES[interface]
+    if kind_of(member) is None:
+        got, fix = type(member).__name__, "give it a name there first: a frozen dataclass is its own settings"
+        raise invalid(where, got, f"a type in the table of {', '.join(sorted(table))}", fix)
+    hints = typing.get_type_hints(type(member))
+    for f in dataclasses.fields(member):
+        value = getattr(member, f.name)
+        for hint in (hints[f.name], *typing.get_args(hints[f.name])):
+            if hint in TABLES and value is not None:
+                check_named(hint, value, f"{where}.{f.name}")
 
 
 def _leaf(hint: Any, data: Any, where: str) -> Any:

@@ -46,15 +46,18 @@ class Denoiser:
         return self.function(z, logsnr)
 
 
-def from_network(network: Network, target: Target | Prediction, labels: Labels | None = None) -> Denoiser:
-    """The denoiser that a network's prediction means, for images of the given labels.
+def from_network(
+    network: Network, target: Target | Prediction, labels: Labels | None = None, context: Tensor | None = None
+) -> Denoiser:
+    """The denoiser that a network's prediction means, for images of the given labels and context vectors.
 
     The target says the process too; a bare `Prediction` is one under the variance-preserving process.
     """
     of = target if isinstance(target, Target) else Target(target)
+    told = () if context is None else (context,)
 
     def denoise(z: Images, logsnr: LogSnr) -> Images:
-        return of.to_x(network(z, logsnr, labels).to(z.dtype), z, logsnr)
+        return of.to_x(network(z, logsnr, labels, *told).to(z.dtype), z, logsnr)
 
     return Denoiser(denoise, of.process)
 

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from snrise import build
+from snrise import trained
 from snrise._errors import require
 from snrise.config import RunConfig
 from snrise.data import to_float
+from snrise.experiment import dataset
 from snrise.networks import NestedConfig
 from snrise.networks.haar import band_variances
 from snrise.schedules import Shifted
@@ -31,7 +32,7 @@ def grown(path: Path, factor: int) -> dict[str, Any]:
     What the images' detail bands have of power is not known yet: `with_measured_bands` writes it into the settings.
     """
     require(factor == 2, "--grow", factor, "2", "grow an octave at a time: each begins with the one below")
-    document = build.transferred(path)
+    document = trained.transferred(path)
     data = document["data"]
     data["resolution"] = [2 * side for side in data["resolution"]]
     inner = document["network"]
@@ -54,7 +55,7 @@ def with_measured_bands(config: RunConfig) -> RunConfig:
     network = config.network
     if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:
         return config
-    images = build.dataset(config)
+    images = dataset(config)
     shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
     a, b, c = (float(f"{v:.3g}") for v in band_variances(to_float(shown)).tolist())
     loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")

@@ -49,6 +49,7 @@ def denoising_loss(
     eps: Images,
     logsnr: LogSnr,
     labels: Labels | None = None,
+    context: Tensor | None = None,
     *,
     weighting: Weighting = Constant(),
     factors: Sequence[int] = (1,),
@@ -56,9 +57,11 @@ def denoising_loss(
     """Weighted loss and plain ε-loss of each image, [b] each, in float32 whatever the network's precision.
 
     w(λ)·Σ_s w_s ‖D_s g(λ)(prediction − target)‖²: weight and gain meet in one factor before the square, so that a loss
-    which is finite in the network's own units is finite here.
+    which is finite in the network's own units is finite here. The network is passed `context` vectors [b m d] if there
+    are any.
     """
-    error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels) - target(x, eps, logsnr)
+    told = () if context is None else (context,)
+    error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels, *told) - target(x, eps, logsnr)
     gain = target.gain(logsnr)
     loss = multiscale(per_image(weighting(logsnr).sqrt() * gain, error) * error, factors)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from snrise import build
+import snrise
 
 pytestmark = pytest.mark.precision
 
@@ -46,7 +46,7 @@ def test_throughput_and_training(gpu, tmp_path, capsys, monkeypatch):
     assert min(steps["images_per_second"], steps["gflop_per_image"], steps["share_of_peak"]) > 0
     assert steps["allocated_predicted_gib"] <= steps["reserved_predicted_gib"]
     assert 0 <= run["images"] - run["images_planned"] < run["batch"]
-    assert build.open_run(tmp_path / "emoji-32.safetensors").images_seen == run["images"]
+    assert snrise.load(tmp_path / "emoji-32.safetensors").images_seen == run["images"]
     assert all((tmp_path / name).stat().st_size for name in run["files"])
     assert capsys.readouterr().out.splitlines()[0].count("|") == gpu.HEAD.splitlines()[0].count("|")
     assert gpu.child("throughput", reduced(gpu, tmp_path)) == 0
@@ -57,7 +57,7 @@ def test_a_chain_begins_each_recipe_with_the_weights_of_the_one_before(gpu, tmp_
     monkeypatch.setattr(gpu.gpu_training, "GRACE", FOREVER)
     assert gpu.child("training", reduced(gpu, tmp_path, "--train", "emoji-32", "emoji-64")) == 0
     assert [row["id"] for row in rows(tmp_path)] == ["training/emoji-32", "training/emoji-64"]
-    low, high = (build.open_run(tmp_path / f"{row['recipe']}.safetensors").network for row in rows(tmp_path))
+    low, high = (snrise.load(tmp_path / f"{row['recipe']}.safetensors").network for row in rows(tmp_path))
     assert not torch.equal(high.leave.weight, torch.zeros_like(high.leave.weight))
     inner = high.inner.state_dict()
     assert all(torch.equal(inner[name], weight) for name, weight in low.state_dict().items())

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from snrise import build
+from snrise import experiment, trained
 from snrise.data import ImageFolder
 from snrise.metrics import FEATURES, kernel_distance
 from tiny import DOCUMENT, POOLED, command, config, fails
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
         patch.chdir(path)
         (path / "tiny.yaml").write_text(DOCUMENT)
         command("train", "tiny.yaml", "data.hold_out=10", "training.images=16", "--out", "run")
-    dataset = build.dataset(config())
+    dataset = experiment.dataset(config())
     (path / "pictures").mkdir()
     for i, image in enumerate(dataset.images(range(0, 240, 10))):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path / "pictures" / f"{i:02}.png")
@@ -57,8 +57,13 @@ def test_a_run_is_judged_by_its_own_data_and_what_it_has_not_seen():
 
 def test_the_settings_of_sampling_count(monkeypatch):
     steps = []
-    generation = build.generation
-    monkeypatch.setattr(build, "generation", lambda c: steps.append(c.sampling.steps) or generation(c))
+    generate = trained.generate
+
+    def noted(how, *rest, **more):
+        steps.append(how.sampling.steps)
+        return generate(how, *rest, **more)
+
+    monkeypatch.setattr(trained, "generate", noted)
     evaluate("run", "-n", 8, "--held-out", 2, "sampling.steps=4")
     assert steps == [4]
 
@@ -90,7 +95,7 @@ def test_a_folders_numbers_are_those_of_its_pictures():
     _, found = evaluate("pictures", "--reference", "built-in", "--limit", 100)
     mine = torch.stack([torch.frombuffer(bytearray(ImageFolder("pictures").read(i).tobytes()), dtype=torch.uint8)
                         .reshape(16, 16, 3).permute(2, 0, 1) for i in range(24)])
-    dataset = build.dataset(config("data={source: emoji, resolution: [16, 16]}"))
+    dataset = experiment.dataset(config("data={source: emoji, resolution: [16, 16]}"))
     theirs = dataset.images(range(0, 1852, 19))
     assert_close(found["KID-pooled"], kernel_distance(POOLED(mine), POOLED(theirs)).value)
 

@@ -6,12 +6,13 @@ import yaml
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from snrise import build, models
+import snrise
+from snrise import experiment, models
 from snrise.config import parse, to_yaml
 from snrise.metrics import FEATURES
 from snrise.runs.gallery import origin_of
 from snrise.training import save_state
-from tiny import DOCUMENT, POOLED, command, config, fails, perturbed, pixels, run
+from tiny import DOCUMENT, POOLED, command, config, fails, perturbed, pixels, run, state_of
 
 FLAGS = ["activities", "flags", "symbols"]
 
@@ -20,7 +21,7 @@ FLAGS = ["activities", "flags", "symbols"]
 def trained(tmp_path, monkeypatch):
     """A run of three classes in a folder to work in."""
     settings = config()
-    state = build.state(settings, 3)
+    state = state_of(settings, 3)
     run(state, settings, 1)
     perturbed(state.network)
     state.ema.update(state.network, 10**9, 10**9)
@@ -55,8 +56,8 @@ def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch)
     # A name holds on any machine, where a path would not.
     assert parse(yaml.safe_load((tmp_path / "more" / "config.yaml").read_text())).training.start == "tiny"
     # After one step the weights are still near those that the run began with.
-    before, after = (dict(build.open_run(tmp_path / name).network.named_parameters()) for name in ("run", "more"))
-    fresh = dict(build.network(config(), 3).named_parameters())
+    before, after = (dict(snrise.load(tmp_path / name).network.named_parameters()) for name in ("run", "more"))
+    fresh = dict(experiment.network(config(), 3).named_parameters())
     near, far = (sum(torch.dist(after[n], other[n]).item() for n in after) for other in (before, fresh))
     assert near < far / 5
 
@@ -92,7 +93,7 @@ def test_an_average_of_another_width_is_put_together(tmp_path):
     assert 0 < moved[0] < moved[1] < moved[2]
     # As one network.
     command("sample", "0.2.safetensors", "-n", 2, "--out", "pictures")
-    assert build.open_run(tmp_path / "kept", width=0.2).fingerprint.endswith(", ema 0.2")
+    assert snrise.load(tmp_path / "kept", width=0.2).fingerprint.endswith(", ema 0.2")
 
 
 def test_mistakes_are_one_line(monkeypatch, capsys):

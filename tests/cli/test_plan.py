@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from snrise import build
+from snrise.experiment import Experiment
 from snrise.runs import Run
 from tiny import command, config, fails, size_of
 
@@ -69,7 +69,7 @@ def test_a_schedule_and_a_network_that_are_unwise_are_told():
 
 def test_a_run_is_planned_with_its_settings_and_classes(tmp_path):
     how = config()
-    with Run(how, tmp_path / "run", build.dataset(how), build.state(how, 3), tell=lambda _: None) as begun:
+    with Run(Experiment.of(how), tmp_path / "run", tell=lambda _: None) as begun:
         begun.save()
     document = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     document["data"] |= {"source": "folder", "path": "gone", "only": []}
@@ -83,7 +83,7 @@ def test_a_run_is_planned_with_its_settings_and_classes(tmp_path):
 
 
 def test_a_recipe_that_misses_its_images_is_planned():
-    assert run("folder", "--device", "cpu").startswith("folder: UViT at 64x64, batch 32, muon")
+    assert run("folder", "--device", "cpu").startswith("folder: UViT at 32x32, batch 32, muon")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from snrise import build, cli
+import snrise
+from snrise import cli
 from snrise.config import to_yaml
 from snrise.runs import gallery
 from snrise.runs.gallery import command_of, origin_of
 from snrise.samplers import GRIDS, SAMPLERS, Ancestral
 from snrise.schedules import shift_factor
 from snrise.training import draw_labels, save_state
-from tiny import command, config, fails, perturbed, pixels, run, size_of
+from tiny import command, config, fails, generation_of, perturbed, pixels, run, size_of, state_of
 
 FLAGS = ["activities", "flags", "symbols"]
 SETTINGS = ("sampling.sampler={kind: ancestral, eta: 0.7, gamma: 0.3}", "sampling.guidance=1.5", "schedule.ends=stay",
@@ -32,7 +33,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, overrides in (("classes", ()), ("plain", ("data.classes=null",))):
         settings = config(*SETTINGS, *overrides)
-        state = build.state(settings, 3 if name == "classes" else None)
+        state = state_of(settings, 3 if name == "classes" else None)
         run(state, settings, 1)
         perturbed(state.network)
         state.ema.update(state.network, 10**9, 10**9)
@@ -52,9 +53,9 @@ def sample(*arguments):
 
 
 class Calls(list):
-    def generate(self, network, how, labels, count, **options):
+    def generate(self, how, labels, count, **options):
         self.append((how, None if labels is None else labels.tolist(), count, options))
-        yield torch.zeros(count, 3, *how.size, dtype=torch.uint8)
+        yield torch.zeros(count, 3, *how.whole_size, dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -97,10 +98,9 @@ def test_the_seed_decides(trained):
 def test_everything_is_the_checkpoints(trained, calls):
     sample(trained / "classes", "-n", 8, "--out", "a.png", "--seed", 3, "--batch", 5)
     ((how, labels, count, options),) = calls
-    expected = build.generation(config(*SETTINGS))
+    expected = generation_of(config(*SETTINGS))
     assert torch.equal(how.logsnrs, expected.logsnrs)
-    assert (how.target, how.sampler, how.guidance, how.size) == (
-        expected.target, expected.sampler, 1.5, (16, 16))
+    assert (how.target, how.sampling, how.size) == (expected.target, config(*SETTINGS).sampling, (16, 16))
     assert labels == draw_labels([0.5, 0.25, 0.25], 8, 3).tolist()
     assert options.pop("watch") is not None
     assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0})
@@ -115,8 +115,8 @@ def test_one_checkpoint_file(trained, calls):
 def test_steps_and_guidance(trained, calls):
     sample(trained / "classes", "-n", 2, "--out", "a.png", "--steps", 5, "--guidance", 3)
     how = calls[0][0]
-    assert (len(how.logsnrs), how.guidance) == (6, 3.0)
-    assert torch.equal(how.logsnrs, build.generation(config(*SETTINGS), steps=5).logsnrs)
+    assert (len(how.logsnrs), how.sampling.guidance) == (6, 3.0)
+    assert torch.equal(how.logsnrs, generation_of(config(*SETTINGS, "sampling.steps=5")).logsnrs)
 
 
 @pytest.mark.parametrize(("arguments", "eta", "gamma"), [
@@ -124,7 +124,7 @@ def test_steps_and_guidance(trained, calls):
 ])
 def test_what_is_not_given_of_the_sampler_is_the_runs(trained, calls, arguments, eta, gamma):
     sample(trained / "classes", "-n", 1, "--out", "a.png", *arguments)
-    assert calls[0][0].sampler == Ancestral(eta=eta, gamma=gamma)
+    assert calls[0][0].sampling.sampler == Ancestral(eta=eta, gamma=gamma)
 
 
 def test_another_schedule_needs_a_flag_and_is_warned_of(trained, calls):
@@ -170,7 +170,7 @@ def test_a_class_changes_the_picture(trained):
 
 def test_the_averaged_or_the_last_weights(trained, tmp_path):
     settings = config("data.classes=null")
-    state = build.state(settings, None)
+    state = state_of(settings, None)
     state.step = 1
     perturbed(state.network)
     save_state(state, tmp_path / "run" / "checkpoints", to_yaml(settings), {"classes": None, "frequencies": None})
@@ -244,27 +244,27 @@ def test_every_state_is_shown_if_there_are_few(trained):
 def test_samplers_by_name(trained, calls, name):
     sample(trained / "classes", "-n", 1, "--out", "a.png", "--sampler", name)
     how = calls[0][0]
-    assert type(how.sampler) is SAMPLERS[name]
+    assert type(how.sampling.sampler) is SAMPLERS[name]
     assert how.target.process == config(*SETTINGS).process
     if name == "ancestral":
-        assert (how.sampler.eta, how.sampler.gamma) == (0.7, 0.3)
+        assert (how.sampling.sampler.eta, how.sampling.sampler.gamma) == (0.7, 0.3)
 
 
 def test_settings_beside_options(trained, calls):
     sample(trained / "classes", "sampling.sampler=ancestral", "sampling.steps=7", "-n", 1, "--gamma", 0.5, "--out", "a")
     how = calls[0][0]
-    assert (how.sampler.eta, how.sampler.gamma, len(how.logsnrs)) == (1.0, 0.5, 8)
+    assert (how.sampling.sampler.eta, how.sampling.sampler.gamma, len(how.logsnrs)) == (1.0, 0.5, 8)
 
 
 def test_guidance_in_an_interval(trained, calls):
     sample(trained / "classes", "-n", 1, "--out", "a.png", "--guidance-interval", "-3,5.5")
-    assert calls[0][0].guidance_interval == (-3.0, 5.5)
+    assert calls[0][0].sampling.guidance_interval == (-3.0, 5.5)
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_grids_by_name(trained, calls, name):
     sample(trained / "classes", "-n", 1, "--out", "a.png", "--grid", name)
-    assert torch.equal(calls[0][0].logsnrs, build.generation(config(*SETTINGS, f"sampling.grid={name}")).logsnrs)
+    assert torch.equal(calls[0][0].logsnrs, generation_of(config(*SETTINGS, f"sampling.grid={name}")).logsnrs)
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
@@ -275,20 +275,20 @@ def test_grids_by_name(trained, calls, name):
 ])
 def test_clipping(trained, calls, arguments, expected):
     sample(trained / "classes", *arguments, "-n", 1, "--out", "a.png")
-    assert (calls[0][0].clip, calls[0][0].dynamic_clip) == expected
+    assert (calls[0][0].sampling.clip, calls[0][0].sampling.dynamic_clip) == expected
 
 
 def test_rescaling_and_upsampling(trained, calls):
     sample(trained / "classes", "-n", 1, "--out", "a.png", "--rescale", 0.7, "--upsample", 2)
     how = calls[0][0]
-    assert (how.rescale, how.upsample, how.size) == (0.7, 2, (32, 32))
-    assert torch.equal(how.logsnrs, build.generation(config(*SETTINGS)).logsnrs)
+    assert (how.sampling.rescale, how.sampling.upsample, how.whole_size) == (0.7, 2, (32, 32))
+    assert torch.equal(how.logsnrs, generation_of(config(*SETTINGS)).logsnrs)
 
 
 def test_a_weaker_run_to_guide_away_from(trained, tmp_path):
     weak = tmp_path / "weak"
     settings = config(*SETTINGS)
-    state = build.state(settings, 3)
+    state = state_of(settings, 3)
     save_state(state, weak / "checkpoints", to_yaml(settings), {"classes": FLAGS, "frequencies": [0.5, 0.25, 0.25]})
     for name, options in (("a", ()), ("b", ("--weak", weak)), ("c", ("--weak", trained / "classes"))):
         sample(trained / "classes", "-n", 1, "--guidance", 3, "--out", name, *options)
@@ -297,13 +297,13 @@ def test_a_weaker_run_to_guide_away_from(trained, tmp_path):
     # A run is led away from itself by nothing.
     assert np.abs(pixels("c/000000.png") - pixels("d/000000.png")).max() <= 1
     told = origin_of(tmp_path / "b" / "000000.png")
-    assert told["weak"]["weights"] == build.open_run(weak).fingerprint != told["run"]["weights"]
+    assert told["weak"]["weights"] == snrise.load(weak).fingerprint != told["run"]["weights"]
     assert "--weak WEAK" in command_of(told)
 
 
 def test_a_weak_run_must_be_of_the_same_kind(trained, tmp_path, monkeypatch, capsys):
     settings = config(*SETTINGS, "loss.prediction=eps", "data.classes=null")
-    save_state(build.state(settings, None), tmp_path / "eps" / "checkpoints", to_yaml(settings),
+    save_state(state_of(settings, None), tmp_path / "eps" / "checkpoints", to_yaml(settings),
                {"classes": None, "frequencies": None})
     for name, weak, options, told in (
         ("plain", "eps", ("--guidance", 2),
@@ -322,16 +322,16 @@ def test_another_resolution_shifts_the_schedule(trained, calls, tmp_path):
     sample(trained / "plain", "-n", 1, "--out", "a.png", "--resolution", "32x64")
     how = calls[0][0]
     assert how.size == (32, 64)
-    assert torch.equal(how.logsnrs, build.generation(config(*SETTINGS, "data.resolution=[32, 64]")).logsnrs)
+    assert torch.equal(how.logsnrs, generation_of(config(*SETTINGS, "data.resolution=[32, 64]")).logsnrs)
     settings = config("schedule.reference=null", "data.classes=null")
-    state = build.state(settings, None)
+    state = state_of(settings, None)
     save_state(state, tmp_path / "run" / "checkpoints", to_yaml(settings), {"classes": None, "frequencies": None})
     for size in ("32x64", "16"):
         sample("run", "-n", 1, "--out", "b.png", "--resolution", size)
     # Stated for no resolution, it is right at the run's own, 16 px.
     shift = 2 * math.log(shift_factor((32, 64), (16, 16)))
     torch.testing.assert_close(calls[1][0].logsnrs, calls[2][0].logsnrs - shift)
-    assert torch.equal(calls[2][0].logsnrs, build.generation(settings).logsnrs)
+    assert torch.equal(calls[2][0].logsnrs, generation_of(settings).logsnrs)
 
 
 def test_a_picture_at_another_resolution(trained, tmp_path):
@@ -360,7 +360,7 @@ def test_nothing_but_the_result_is_told_without_a_terminal(trained):
     (["{runs}/plain", "--guidance-interval", "3"],
      "--guidance-interval: got '3'; allowed: two values of λ, such as -3,5"),
     (["{runs}/plain", "--guidance-interval", "3,2"], "config.sampling.guidance_interval: got (3.0, 2.0); allowed: "),
-    (["{runs}/plain", "--grid", "karas"], "config.sampling.grid: no such grid 'karas'; did you mean 'karras'?"),
+    (["{runs}/plain", "--grid", "karas"], "config.sampling.grid.kind: no such kind 'karas'; did you mean 'karras'?"),
     (["{runs}/plain", "--rescale", "2"], "config.sampling.rescale: got 2.0; allowed: a number from 0 to 1"),
     (["{runs}/plain", "--upsample", "0"], "config.sampling.upsample: got 0; allowed: a whole number"),
     (["{runs}/plain", "--weak", "nowhere"], "nowhere: got 'no checkpoint'"),

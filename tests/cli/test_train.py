@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from snrise import build, cli
+from snrise import cli
 from snrise.config import parse
 from snrise.runs import Pace, Run
 from snrise.training import latest, read_header
@@ -104,7 +104,7 @@ def test_going_on_at_another_resolution(tmp_path):
     settings = parse(yaml.safe_load((tmp_path / "high/config.yaml").read_text()))
     # The schedule was right at 16 px, so at 32 px it is shifted by a factor of 2.
     assert settings.schedule.reference == (16, 16)
-    assert build.schedule(settings).factor == 2
+    assert settings.schedule(settings.data.resolution).factor == 2
     low, high = weights(tmp_path / "low"), weights(tmp_path / "high")
     moved = {name: (high[name] - low[name]).abs().max() for name in low if name.startswith("ema.middle")}
     assert moved
@@ -426,11 +426,11 @@ def paced(monkeypatch, rate=50.0, grid_seconds=1.0):
     """Measurements that find this speed, each with the images of its config."""
     found = []
 
-    def measure(settings, *_):
-        found.append(settings.training.images)
-        return Pace(rate, grid_seconds, settings.log.samples)
+    def measure(how):
+        found.append(how.images)
+        return Pace(rate, grid_seconds, how.log.samples)
 
-    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", measure)
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", measure)
     return found
 
 
@@ -446,7 +446,7 @@ def test_a_budget_becomes_a_number_of_images_that_the_config_keeps(tmp_path, mon
     assert log(tmp_path / "run")[-1]["images_seen"] == 88
     whole = weights(tmp_path / "run")
     latest(tmp_path / "run" / "checkpoints").unlink()
-    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_: pytest.fail("measured again"))
     output = train(*budget)
     assert "88 images" in output
     assert "changed" not in output
@@ -463,7 +463,7 @@ def test_a_run_is_told_how_long_it_takes_before_its_first_step(monkeypatch):
 
 
 def test_a_run_of_few_steps_is_not_measured(monkeypatch):
-    monkeypatch.setattr(sys.modules["snrise.cli.train"], "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_: pytest.fail("measured"))
     assert "\n64 images\n" in train("tiny.yaml", "--out", "run")
     train("tiny.yaml", "training.images=6400", "--dry-run")
 
@@ -483,7 +483,7 @@ def test_a_dry_run_with_a_budget_tells_the_number_of_images(monkeypatch):
 
 
 def test_products_that_are_emulated_are_warned_of(monkeypatch):
-    monkeypatch.setattr(sys.modules["snrise.cli.train"], "bf16_is_native", lambda device: False)
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "bf16_is_native", lambda device: False)
     line = "precision: bf16 is emulated on cpu, many times slower; training.precision=auto is not"
     assert line in told("tiny.yaml", "training.precision=bf16")
     assert "precision:" not in told("tiny.yaml", "training.precision=fp32")

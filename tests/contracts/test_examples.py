@@ -11,7 +11,8 @@ from snrise import process, samplers, schedules, weightings
     (schedules.SCHEDULES, examples.SCHEDULES),
     (weightings.WEIGHTINGS, {name: {name: example} for name, (example, _) in examples.WEIGHTINGS.items()}),
     (samplers.SAMPLERS, examples.SAMPLERS),
-], ids=["processes", "schedules", "weightings", "samplers"])
+    (samplers.GRIDS, examples.GRIDS),
+], ids=["processes", "schedules", "weightings", "samplers", "grids"])
 def test_every_member_has_an_example(table, shown):
     assert set(shown) == set(table)
     for name, instances in shown.items():
@@ -22,7 +23,7 @@ def test_every_member_has_an_example(table, shown):
 @pytest.mark.parametrize("instance", [
     *examples.flat(examples.SCHEDULES), *examples.flat(examples.SAMPLERS),
     *(pytest.param(weight, id=name) for name, (weight, _) in examples.WEIGHTINGS.items()),
-    *examples.flat(examples.PROCESSES),
+    *examples.flat(examples.PROCESSES), *examples.flat(examples.GRIDS),
 ])
 def test_a_member_is_a_value(instance):
     """Printed, compared, hashed, copied by pickle."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from snrise import build, data
+from snrise import data, experiment
 from snrise._errors import SnriseError
 from snrise.data import Shards
 from tiny import config
@@ -96,6 +96,6 @@ def test_no_shards_and_broken_shards(tmp_path, shards):
 
 def test_a_config_names_them(shards):
     settings = config("data.source=shards", f"data.path={shards}", "data.classes=cls", "data.only=[]")
-    batch = next(build.dataset(settings).batches(4, seed=0))
+    batch = next(experiment.dataset(settings).batches(4, seed=0))
     assert batch.images.shape == (4, 3, 16, 16)
     assert set(batch.labels.tolist()) == {0, 1}

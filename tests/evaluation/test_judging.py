@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from snrise import build
+from snrise import experiment
 from snrise._errors import SnriseError
 from snrise.evaluation import Reference, judge
 from snrise.metrics import frechet, kernel_distance, prdc
@@ -13,7 +13,7 @@ from tiny import POOLED, config
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build.dataset(config())
+    return experiment.dataset(config())
 
 
 @pytest.fixture(scope="module")

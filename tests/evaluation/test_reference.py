@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from snrise import build
+from snrise import experiment
 from snrise._errors import SnriseError
 from snrise.evaluation import Reference, reference
 from snrise.metrics import radial_power
@@ -13,7 +13,7 @@ from tiny import POOLED, config
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build.dataset(config())
+    return experiment.dataset(config())
 
 
 def test_a_reference_is_of_the_images(dataset, tmp_path):
@@ -37,7 +37,7 @@ def test_a_reference_is_computed_once(dataset, tmp_path):
 @pytest.mark.parametrize("change", ["data.resolution=[32, 32]", "data.only=[activities, flags]", "data.fit=pad"])
 def test_other_data_size_or_preprocessing_is_another_reference(dataset, tmp_path, change):
     Reference.of(dataset, POOLED, home=tmp_path)
-    Reference.of(build.dataset(config(change)), POOLED, home=tmp_path)
+    Reference.of(experiment.dataset(config(change)), POOLED, home=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -70,4 +70,4 @@ def test_two_processes_may_compute_the_same_reference_at_a_time(dataset, tmp_pat
     assert len(Reference.of(dataset, POOLED, home=tmp_path)) == len(dataset)
     monkeypatch.setattr(reference, "write_atomically", lambda path, content: beaten(path, b""))
     with pytest.raises(SnriseError, match="cannot be written"):
-        Reference.of(build.dataset(config("data.fit=pad")), POOLED, home=tmp_path)
+        Reference.of(experiment.dataset(config("data.fit=pad")), POOLED, home=tmp_path)

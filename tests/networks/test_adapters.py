@@ -14,14 +14,14 @@ from torch.testing import assert_close
 
 from snrise._errors import SnriseError
 from snrise._typing import Network
-from snrise.data import Batch
+from snrise.data import Batch, Blank
 from snrise.denoisers import clipped, from_network, guided
-from snrise.levels import Levels
+from snrise.experiment import Experiment
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet, cosine_time
 from snrise.process import Prediction, Target
 from snrise.samplers import Ancestral, generators, last, start, uniform_time
 from snrise.schedules import Cosine, for_resolution
-from snrise.training import Ema, LearningRate, Recipe, TrainState, adamw, train
+from snrise.training import Ema, TrainState, adamw, train
 from tiny import inputs, perturbed, scramble
 
 
@@ -175,8 +175,8 @@ def test_it_trains_and_samples_on_a_shifted_schedule(kind, classes):
     before = copy.deepcopy(network.state_dict())
     schedule = for_resolution(Cosine(), image=(16, 16), reference=(8, 8))
     target = Target(Prediction.V)
-    recipe = Recipe(target=target, levels=Levels(schedule=schedule), factors=(1, 2), class_dropout=0.5,
-                    learning_rate=LearningRate(peak=1e-3, total=16))
+    recipe = Experiment(data=Blank((16, 16)), network=network, target=target, schedule=schedule, factors=(1, 2),
+                        class_dropout=0.5, learning_rate=1e-3, images=16, warmup=0, decay=0.0)
     state = TrainState(network=network, ema=Ema(network, 0), optimizer=adamw(network))
     reports = list(train(state, batches(), recipe, images=16))
     assert [r.fault for r in reports] == [None] * 4

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from snrise._errors import SnriseError
 from snrise.config import parse
 from snrise.construct import plain as plainly
 from snrise.documents import override
+from snrise.experiment import Experiment
 from snrise.networks import Kind, Level, Stem, UViTConfig, ViTConfig, build
 from snrise.planning import DEVICES, Device, device, plan, probe, rehearse
 from snrise.planning.advice import largest_batch
@@ -27,7 +27,9 @@ from tiny import MIXED, NETWORKS, config
 CONFIGS = [pytest.param(NETWORKS[kind][name], id=name) for kind, name in (
     ("uvit", "mixed"), ("uvit", "wavelet"), ("unet", "deep"), ("vit", "class tokens"))]
 CLASSES = 3
-planned = lru_cache(plan)
+@lru_cache
+def planned(how, classes, device):
+    return plan(Experiment.imagined(how, classes), device)
 
 
 def small(megabytes):
@@ -89,7 +91,7 @@ def test_the_largest_batch_is_the_largest(base, slope, floor, limit):
 def test_the_largest_batch_of_a_run():
     cpu = small(30)
     found = planned(of(MIXED), CLASSES, cpu)
-    steps = Steps(of(MIXED), CLASSES, cpu)
+    steps = Steps(Experiment.imagined(of(MIXED), CLASSES), cpu)
     assert found.largest > 8
     assert steps((), found.largest).peak <= cpu.usable < steps((), found.largest + 1).peak
     assert found.fits
@@ -112,7 +114,7 @@ def test_advice_that_is_followed_fits(which, megabytes):
     assert len(found.advice) >= 1
     for line in found.advice:
         assert "fits: the same result" in line
-        assert rehearse(followed(how, line), CLASSES, cpu).peak <= cpu.usable
+        assert rehearse(Experiment.imagined(followed(how, line), CLASSES), cpu).peak <= cpu.usable
     assert any("checkpoint=true" in line and "more operations" in line for line in found.advice)
 
 
@@ -120,7 +122,7 @@ def test_activation_checkpointing_is_advised_where_it_saves_most():
     """And at only as many levels as it takes."""
     how = of(MIXED, "training.batch=64")
     one, two = ("levels.1.checkpoint",), ("levels.1.checkpoint", "levels.0.checkpoint")
-    peaks = [Steps(how, CLASSES, small(500))(chosen, 64).peak for chosen in ((), one, two)]
+    peaks = [Steps(Experiment.imagined(how, CLASSES), small(500))(chosen, 64).peak for chosen in ((), one, two)]
     for chosen, enough in zip((one, two), itertools.pairwise(peaks), strict=True):
         found = planned(how, CLASSES, small(sum(enough) / 2 / 0.9 / 1e6))
         settings = " ".join(f"network.{setting}=true" for setting in chosen)
@@ -184,7 +186,7 @@ def test_devices():
 
 
 def test_a_probe_takes_real_steps():
-    timed = probe(of(MIXED, "training.images=8"), CLASSES, torch.device("cpu"), seconds=0.0, most=4)
+    timed = probe(Experiment.imagined(of(MIXED, "training.images=8"), CLASSES, "cpu"), seconds=0.0, most=4)
     assert timed.images_per_second > 0
     assert timed.batch == 1
 
@@ -193,7 +195,8 @@ def test_a_probe_doubles_the_batch_while_there_is_time(monkeypatch):
     """By a clock on which every look takes a hundredth of a second, whatever the machine does."""
     clock = itertools.count(step=0.01)
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    largest = {seconds: probe(of(MIXED), None, torch.device("cpu"), seconds, most=8).batch for seconds in (0.1, 9)}
+    how = Experiment.imagined(of(MIXED), None, "cpu")
+    largest = {seconds: probe(how, seconds, most=8).batch for seconds in (0.1, 9)}
     assert largest == {0.1: 1, 9: 8}
 
 

@@ -10,15 +10,16 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from snrise import build
+from snrise import experiment
 from snrise.data import Batch
+from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
 from snrise.networks import attention
 from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning import Device, rehearse
 from snrise.training import train
-from tiny import CROPPED, MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu
+from tiny import CROPPED, MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu, recipe, state_of
 
 pytestmark = pytest.mark.precision
 
@@ -35,17 +36,21 @@ def settings(which=MIXED, *overrides):
     return replace(config("training.precision=fp32", *overrides), network=which)
 
 
+def rehearsed(how, device=EXACT):
+    return rehearse(Experiment.imagined(how, CLASSES), device)
+
+
 def checkpointed(which):
     return replace(which, levels=tuple(replace(level, checkpoint=True) for level in which.levels))
 
 
 def real(how):
     """The second step of a real run, by the same bookkeeping: most bytes alive, FLOPs, and FLOPs as PyTorch counts."""
-    state, count = build.state(how, CLASSES), how.training.batch
+    state, count = state_of(how, CLASSES), how.training.batch
     images, labels = torch.zeros(count, 3, *how.data.resolution), torch.zeros(count, dtype=torch.int64)
     batches = (Batch(images=images, labels=labels, indices=list(range(count)), position=i * count)
                for i in itertools.count())
-    steps = train(state, batches, build.recipe(how))
+    steps = train(state, batches, recipe(how))
     with Ledger() as ledger:
         for tensor in (images, labels, *state.network.state_dict(keep_vars=True).values(), *state.network.buffers(),
                        *state.ema.parameters.values()):
@@ -63,7 +68,7 @@ def real(how):
 def test_it_holds_and_multiplies_what_a_real_step_does(which):
     how = settings(which)
     count, (peak, flops, pytorchs) = how.training.batch, real(how)
-    found = rehearse(how, CLASSES, EXACT)
+    found = rehearsed(how)
     # To the byte, but for a few numbers an image: λ, weight, losses.
     assert 0 <= peak - found.peak <= 32 * count
     assert found.flops * count == flops == pytorchs
@@ -76,17 +81,17 @@ def test_it_holds_and_multiplies_what_a_real_step_does(which):
 ])
 def test_with_other_settings_too(change, tolerance):
     how = settings(MIXED, *change)
-    assert rehearse(how, CLASSES, EXACT).peak == pytest.approx(real(how)[0], rel=tolerance)
+    assert rehearsed(how).peak == pytest.approx(real(how)[0], rel=tolerance)
 
 
 def test_what_is_frozen_has_no_gradients():
     learnt = (p for name, p in built(CROPPED, CLASSES).named_parameters() if not name.startswith("inner."))
-    assert rehearse(settings(CROPPED), CLASSES, EXACT).gradients == 4 * sum(p.numel() for p in learnt)
+    assert rehearsed(settings(CROPPED)).gradients == 4 * sum(p.numel() for p in learnt)
 
 
 def test_with_activation_checkpointing_too():
     how = settings(replace(MIXED, levels=tuple(replace(level, checkpoint=True) for level in MIXED.levels)))
-    (peak, flops, _), found, without = real(how), rehearse(how, CLASSES, EXACT), rehearse(settings(), CLASSES, EXACT)
+    (peak, flops, _), found, without = real(how), rehearsed(how), rehearsed(settings())
     assert found.peak == pytest.approx(peak, rel=2e-3)
     assert found.flops * how.training.batch == flops
     assert sum(found.kept.values()) < 0.5 * sum(without.kept.values())
@@ -94,7 +99,7 @@ def test_with_activation_checkpointing_too():
 
 
 def test_more_parts_hold_less_of_the_batch_at_a_time():
-    whole, parts = (rehearse(settings(MIXED, f"training.accumulate={n}"), CLASSES, EXACT) for n in (1, 4))
+    whole, parts = (rehearsed(settings(MIXED, f"training.accumulate={n}")) for n in (1, 4))
     assert (whole.images, parts.images) == (8, 2)
     assert sum(parts.kept.values()) < 0.5 * sum(whole.kept.values())
     assert parts.flops == pytest.approx(whole.flops, rel=0.02)
@@ -103,7 +108,7 @@ def test_more_parts_hold_less_of_the_batch_at_a_time():
 def test_what_is_kept_is_what_autograd_saves():
     """Of a real forward pass: bytes of all that autograd holds, but for parameters, and of the output."""
     how = settings()
-    network, recipe = build.network(how, CLASSES).train(), build.recipe(how)
+    network = experiment.network(how, CLASSES).train()
     x, eps = torch.rand(2, 8, 3, 16, 16)
     held = {}
 
@@ -112,10 +117,10 @@ def test_what_is_kept_is_what_autograd_saves():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
-        denoising_loss(network, recipe.target, x, eps, torch.zeros(8), torch.zeros(8, dtype=torch.int64))
+        denoising_loss(network, recipe(how).target, x, eps, torch.zeros(8), torch.zeros(8, dtype=torch.int64))
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     saved = sum(storage.nbytes() for key, storage in held.items() if key not in own)
-    kept = rehearse(how, CLASSES, EXACT).kept
+    kept = rehearsed(how).kept
     # x and ε are held by the loop, not by autograd.
     assert sum(kept.values()) == pytest.approx(saved + 2 * x.nbytes, rel=0.01)
 
@@ -125,7 +130,7 @@ def test_a_gpu_keeps_norms_in_float32_and_never_a_matrix_of_scores():
     conv, vit = NETWORKS["uvit"]["conv"], NETWORKS["vit"]["class tokens"]
     half = config("training.precision=bf16")
     for which, more in ((conv, True), (vit, False)):
-        on_cpu, on_gpu = (sum(rehearse(replace(half, network=which), CLASSES, d).kept.values()) for d in (cpu, gpu))
+        on_cpu, on_gpu = (sum(rehearsed(replace(half, network=which), d).kept.values()) for d in (cpu, gpu))
         assert (on_gpu > on_cpu) is more
 
 
@@ -181,7 +186,7 @@ class Fused(TorchFunctionMode):
 def test_nothing_imagined_stays():
     """Rotary positions are cached by size: those of an imagined network would be no numbers."""
     how = settings()
-    rehearse(how, CLASSES, EXACT)
-    assert build.network(how, CLASSES)(torch.zeros(1, 3, 16, 16), torch.zeros(1)).isfinite().all()
+    rehearsed(how)
+    assert experiment.network(how, CLASSES)(torch.zeros(1, 3, 16, 16), torch.zeros(1)).isfinite().all()
     for function in (F.group_norm, F.layer_norm, F.dropout, torch.addcmul):
         assert not (getattr(function, "__module__", None) or "").startswith("snrise")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from snrise import build
 from snrise._errors import SnriseError
 from snrise.config import parse
+from snrise.experiment import Experiment
 from snrise.runs import Run, RunFolder, saved_config, settle
 from tiny import command, objects
 
@@ -38,8 +38,8 @@ def cut(folder, setting):
 def test_it_goes_on_and_ends_as_that_version_would_have(earlier):
     expected = objects(earlier / "log.jsonl")
     settings = saved_config(RunFolder(earlier))
-    dataset, told = build.dataset(settings), []
-    with Run(settings, earlier, dataset, build.state(settings, dataset.class_count), told.append) as run:
+    told = []
+    with Run(Experiment.of(settings), earlier, told.append) as run:
         list(run)
     assert [line for line in told if line.startswith("changed")] == []
     assert any(line.startswith("going on from 32 images") for line in told)

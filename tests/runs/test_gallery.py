@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from snrise import build
+from snrise import experiment
 from snrise._errors import SnriseError
 from snrise.runs import gallery as module
 from snrise.runs.gallery import SETTINGS, Gallery, as_png, command_of, origin_of
+from snrise.trained import Trained
 from snrise.training.files import held
 from tiny import config, perturbed
 
@@ -24,9 +25,10 @@ BATCH = 4
 
 def made(*overrides, classes=NAMES, **fields):
     settings = config(*overrides, *(() if classes else ("data.classes=null",)))
-    trained = build.Trained(
-        config=settings, network=perturbed(build.network(settings, len(classes) if classes else None)), images_seen=8,
-        fingerprint="0123", classes=classes, frequencies=(0.5, 0.25, 0.25) if classes else None,
+    model = perturbed(experiment.network(settings, len(classes) if classes else None))
+    trained = Trained(
+        config=settings, network=model, images_seen=8, fingerprint="0123", classes=classes,
+        frequencies=(0.5, 0.25, 0.25) if classes else None,
     )
     return Gallery(trained=trained, **fields)
 

@@ -6,9 +6,9 @@ import torch
 import yaml
 from PIL import Image
 
-from snrise import build
 from snrise._errors import SnriseError
 from snrise.data import Batch
+from snrise.experiment import Experiment
 from snrise.runs import Run, summarize
 from snrise.training import checkpoints, latest
 from snrise.training.averages import snapshots
@@ -21,10 +21,7 @@ def in_a_folder(tmp_path, monkeypatch):
 
 
 def opened(folder, *overrides, tell=lambda line: None):
-    settings = config(*overrides)
-    dataset = build.dataset(settings)
-    classes = dataset.source.classes
-    return Run(settings, folder, dataset, build.state(settings, None if classes is None else len(classes)), tell)
+    return Run(Experiment.of(config(*overrides)), folder, tell)
 
 
 class Spoilt:
@@ -48,7 +45,7 @@ class Spoilt:
 
 def faulty(folder, *overrides, at=(16,), tell=lambda line: None):
     run = opened(folder, "log.every=8", "log.checkpoint=8", "log.keep=9", *overrides, tell=tell)
-    run.dataset = Spoilt(run.dataset, *at)
+    run.data = Spoilt(run.data, *at)
     return run
 
 
@@ -61,7 +58,7 @@ def test_a_dropped_step_is_told_with_its_files_and_the_run_goes_on(tmp_path):
     (event,) = objects(tmp_path / "run" / "events.jsonl")
     assert (event["event"], event["step"], event["images_seen"], event["position"]) == ("fault", 2, 16, 24)
     assert (event["loss"], event["action"], event["where"]) == ("nan", "skip", "output of stem.enter (Conv2d)")
-    names = [run.dataset.source.name(i) for i in reports[2].indices]
+    names = [run.data.name(i) for i in reports[2].indices]
     assert sorted(image["name"] for image in event["images"]) == sorted(names)
     assert event["images"][0]["name"] == names[1]
     assert event["images"][0]["eps_loss"] == "nan"
@@ -290,6 +287,6 @@ def test_what_made_the_run_is_written_beside_it(tmp_path):
     with opened(tmp_path / "run") as run:
         made = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["made_with"]
         assert made["torch"] == torch.__version__
-        assert made["data"] == run.dataset.source.fingerprint()
-        assert made["images"] == str(len(run.dataset))
+        assert made["data"] == run.data.source.fingerprint()
+        assert made["images"] == str(len(run.data))
         assert made == run.config.made_with

@@ -3,14 +3,13 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from torch.testing import assert_close
 
-from examples import SCHEDULES, UNLIMITED, flat
+from examples import GRIDS, SCHEDULES, UNLIMITED, flat
 from snrise._errors import SnriseError
 from snrise.process import VP
-from snrise.samplers import GRIDS, Karras, Trailing, uniform_logsnr, uniform_time
+from snrise.samplers import Karras, Trailing, uniform_logsnr, uniform_time
 from snrise.schedules import Clipped, Cosine, LinearBeta, Tabulated, ZeroTerminalSnr
 
-EXAMPLES = GRIDS | {"karras of rho 1": Karras(rho=1.0)}
-every_grid = pytest.mark.parametrize("grid", EXAMPLES.values(), ids=EXAMPLES)
+every_grid = pytest.mark.parametrize("grid", flat(GRIDS))
 
 
 @every_grid

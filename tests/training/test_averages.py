@@ -11,11 +11,10 @@ from scipy.integrate import quad
 from torch import nn
 from torch.testing import assert_close
 
-from snrise import build
 from snrise._errors import SnriseError
 from snrise.training import Ema, Power, TrainState, adamw, load_latest, save_state
 from snrise.training.averages import Profile, _product, average, forget_later, save_averages, shares, snapshots
-from tiny import config, run
+from tiny import config, run, state_of
 
 KEPT = (Power(0.05), Power(0.1))
 
@@ -127,12 +126,12 @@ def test_frozen_parameters_are_in_no_average_of_a_power():
 
 def test_a_run_goes_on_with_its_averages_exactly(tmp_path):
     settings = config("training.averages=[0.05,0.1]")
-    whole = build.state(settings, 3)
+    whole = state_of(settings, 3)
     run(whole, settings)
-    first = build.state(settings, 3)
+    first = state_of(settings, 3)
     run(first, settings, steps=4)
     save_state(first, tmp_path, "")
-    second = build.state(settings, 3)
+    second = state_of(settings, 3)
     load_latest(second, tmp_path)
     run(second, settings)
     for mine, theirs in itertools.zip_longest(second.powers, whole.powers):
@@ -143,9 +142,9 @@ def test_a_run_goes_on_with_its_averages_exactly(tmp_path):
 
 
 def test_a_checkpoint_without_averages_is_refused_by_a_run_that_keeps_some(tmp_path):
-    save_state(build.state(config(), 3), tmp_path, "")
+    save_state(state_of(config(), 3), tmp_path, "")
     with pytest.raises(SnriseError, match="got 'no powers'; allowed: a checkpoint of this config"):
-        load_latest(build.state(config("training.averages=[0.05,0.1]"), 3), tmp_path)
+        load_latest(state_of(config("training.averages=[0.05,0.1]"), 3), tmp_path)
 
 
 def test_without_averages_there_are_none_to_put_together(tmp_path):

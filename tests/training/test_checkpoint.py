@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from snrise import build
+import snrise
+from snrise import experiment
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.training import (
@@ -24,12 +25,12 @@ from snrise.training import (
     save_state,
 )
 from snrise.training.files import write_atomically
-from tiny import config, moments, run
+from tiny import config, moments, run, state_of
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return build.dataset(config())
+    return experiment.dataset(config())
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def classes(dataset):
 
 @pytest.fixture
 def trained(dataset, classes):
-    begun = build.state(config(), classes)
+    begun = state_of(config(), classes)
     run(begun, config(), 2, dataset)
     return begun
 
@@ -81,15 +82,15 @@ def same(a, b):
 @pytest.mark.parametrize("at", [0, 3])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, settings, at):
     settings = config(*settings)
-    data = build.dataset(settings)
+    data = experiment.dataset(settings)
     classes = None if data.source.classes is None else len(data.source.classes)
-    straight = build.state(settings, classes)
+    straight = state_of(settings, classes)
     expected = run(straight, settings, dataset=data)
-    stopped = build.state(settings, classes)
+    stopped = state_of(settings, classes)
     run(stopped, settings, at, data)
     path = save_state(stopped, tmp_path, to_yaml(settings))
     torch.manual_seed(99)
-    resumed = build.state(dataclasses.replace(settings, seed=5), classes)
+    resumed = state_of(dataclasses.replace(settings, seed=5), classes)
     assert not same(resumed, stopped)
     load_state(resumed, path)
     assert same(resumed, stopped)
@@ -100,7 +101,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, settings, 
 
 def test_moments_keep_the_memory_layout_of_their_parameter(tmp_path, trained, classes):
     """A fused step walks through both in the order of memory."""
-    resumed = build.state(config(), classes)
+    resumed = state_of(config(), classes)
     load_state(resumed, save_state(trained, tmp_path, ""))
     kept = moments(resumed)
     layouts = [(p.stride(), kept[name]["exp_avg"].stride()) for name, p in resumed.network.named_parameters()]
@@ -119,7 +120,7 @@ def test_the_header_says_what_was_saved(tmp_path, trained):
 
 def test_the_average_or_the_last_weights(tmp_path, trained, classes):
     path = save_state(trained, tmp_path, "")
-    last, average = (build.network(config("seed=9"), classes) for _ in range(2))
+    last, average = (experiment.network(config("seed=9"), classes) for _ in range(2))
     load_network(last, path, ema=False)
     load_network(average, path)
     for name, p in trained.network.named_parameters():
@@ -163,7 +164,7 @@ def test_what_is_no_whole_checkpoint_is_refused_in_a_line(tmp_path, monkeypatch,
         "header only": whole[: 8 + int.from_bytes(whole[:8], "little")],
     }[content])
     for use in (read_header, lambda p: load_state(trained, p), lambda p: load_network(trained.network, p),
-                build.open_run):
+                snrise.load):
         with pytest.raises(SnriseError, match=r"bad\.safetensors: not a whole checkpoint of snrise") as error:
             use(path)
         assert "\n" not in str(error.value)
@@ -203,7 +204,7 @@ def test_a_missing_or_misshapen_tensor_is_named_and_nothing_is_loaded(tmp_path, 
             tensors[name] = torch.zeros(1)
 
     bad = edited(save_state(trained, tmp_path, ""), tmp_path / "bad.safetensors", damage)
-    fresh, untouched = (build.state(config(), classes) for _ in range(2))
+    fresh, untouched = (state_of(config(), classes) for _ in range(2))
     message = f"bad.safetensors: {name}: got '{got}'; allowed: (16,); is it a checkpoint of this config?"
     with pytest.raises(SnriseError, match=re.escape(message)):
         load_state(fresh, bad)
@@ -216,12 +217,12 @@ def test_a_misshapen_moment_is_named(tmp_path, trained, classes):
     path = save_state(trained, tmp_path, "")
     bad = edited(path, tmp_path / "bad.safetensors", lambda t: t.update({"optimizer.0.exp_avg": torch.zeros(2)}))
     with pytest.raises(SnriseError, match=r"optimizer\.0\.exp_avg: got '\(2,\)'"):
-        load_state(build.state(config(), classes), bad)
+        load_state(state_of(config(), classes), bad)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path, trained, classes):
     path = save_state(trained, tmp_path, "")
-    other = build.state(config("network.embedding=64"), classes)
+    other = state_of(config("network.embedding=64"), classes)
     with pytest.raises(SnriseError, match="is it a checkpoint of this config"):
         load_state(other, path)
 
@@ -279,8 +280,8 @@ def test_one_bit_is_noticed(tmp_path, trained, classes, part):
     path = save_state(trained, tmp_path, "")
     name = next(name for name in load_file(path) if name.startswith(part))
     flip_bit(path, offset(path, name))
-    untouched = build.state(config(), classes)
-    fresh = build.state(config(), classes)
+    untouched = state_of(config(), classes)
+    fresh = state_of(config(), classes)
     with pytest.raises(BrokenCheckpoint, match=f"the checksum of its {part} is wrong"):
         load_state(fresh, path)
     assert same(fresh, untouched)
@@ -311,7 +312,7 @@ def test_the_checkpoint_before_a_broken_one_is_used(tmp_path, trained, classes):
     newest = saved_at(trained, tmp_path, 8, 16, 24, keep=3)
     newest.write_bytes(newest.read_bytes()[:1000])
     flip_bit(tmp_path / "000000000016.safetensors", -1)
-    fresh = build.state(config(), classes)
+    fresh = state_of(config(), classes)
     found, broken = load_latest(fresh, tmp_path)
     assert (found.images_seen, fresh.images_seen) == (8, 8)
     assert [line.partition(":")[0] for line in broken] == [str(newest), str(tmp_path / "000000000016.safetensors")]
@@ -353,4 +354,4 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, trained, classes):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == [path]
-    assert load_latest(build.state(config(), classes), tmp_path)[0].images_seen == 16
+    assert load_latest(state_of(config(), classes), tmp_path)[0].images_seen == 16

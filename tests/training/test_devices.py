@@ -7,13 +7,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from snrise import build
 from snrise.data import Batch
 from snrise.networks import attention
 from snrise.networks import build as build_network
 from snrise.networks.cost import copied
-from snrise.training import loop
-from tiny import config, pretends_to_be_on_a_gpu
+from snrise.training import TrainState, loop
+from tiny import config, pretends_to_be_on_a_gpu, recipe
 
 
 class WithoutDriver(TorchFunctionMode):
@@ -42,6 +41,7 @@ def no_cached_positions():
 @pytest.mark.parametrize("settings", [(), ("training.accumulate=3", "training.optimizer=muon")])
 def test_every_tensor_of_a_step_is_where_the_network_is(settings, monkeypatch):
     how, own, asked = config(*settings), torch.Generator, []
+    steps = recipe(how)
 
     class Noted:
         def __new__(cls, device="cpu"):
@@ -53,9 +53,9 @@ def test_every_tensor_of_a_step_is_where_the_network_is(settings, monkeypatch):
     meta = build_network(how.network, 3, device="meta")
     with FakeTensorMode(allow_non_fake_inputs=True), WithoutDriver():
         network = copied(meta, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cuda"))
-        state, labels = build.begun(how, network), torch.zeros(8, dtype=torch.int64)
+        state, labels = TrainState.begun(how.training, network), torch.zeros(8, dtype=torch.int64)
         batch = Batch(images=torch.empty(8, 3, 16, 16), labels=labels, indices=list(range(8)), position=0)
-        logsnr, losses, plain = loop._gradient(state, batch, build.recipe(how))
+        logsnr, losses, plain = loop._gradient(state, batch, steps)
         for p in network.parameters():
             p.grad = torch.empty_like(p)
         state.optimizer.step()

@@ -8,11 +8,12 @@ import torch
 from safetensors import safe_open
 from test_checkpoint import edited
 
-from snrise import build
+import snrise
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
+from snrise.trained import transferred
 from snrise.training import WeightFormat, export_weights, load_state, read_header, save_state
-from tiny import config, perturbed, run
+from tiny import config, perturbed, run, state_of
 
 pytestmark = pytest.mark.precision
 
@@ -26,7 +27,7 @@ EXTRA = {
 def trained(tmp_path_factory):
     """A checkpoint whose averaged weights are not its last ones."""
     settings = config("training.images=1000")
-    state = build.state(settings, 3)
+    state = state_of(settings, 3)
     run(state, settings, 1)
     perturbed(state.network)
     state.ema.update(state.network, 10**9, 10**9)
@@ -37,7 +38,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("form", WeightFormat)
 def test_what_comes_out_is_what_went_in(trained, tmp_path, form):
     header = export_weights(trained, tmp_path / "a.safetensors", form)
-    own, opened = build.open_run(trained), build.open_run(tmp_path / "a.safetensors")
+    own, opened = snrise.load(trained), snrise.load(tmp_path / "a.safetensors")
     assert opened.config == own.config
     assert (opened.images_seen, opened.classes, opened.frequencies) == (8, ("a", "b", "c"), (0.5, 0.25, 0.25))
     assert header.extra == {name: EXTRA[name] for name in ("classes", "frequencies", "images", "fingerprint")} | {
@@ -64,7 +65,7 @@ def test_samples_are_those_of_the_run_but_for_rounding(trained, tmp_path):
     for form, most in ((WeightFormat.FP32, 0), (WeightFormat.BF16, 3)):
         export_weights(trained, tmp_path / f"{form}.safetensors", form)
         ours, theirs = (
-            torch.cat(list(build.open_run(path).samples(4, seed=1))).int()
+            torch.cat(list(snrise.load(path).samples(4, seed=1))).int()
             for path in (trained, tmp_path / f"{form}.safetensors")
         )
         difference = (ours - theirs).abs()
@@ -77,10 +78,10 @@ def test_no_training_goes_on_from_it_but_one_begins(trained, tmp_path):
     export_weights(trained, file)
     before = f"{re.escape(str(file))}: got 'averaged weights alone, exported from a run'; allowed: a whole checkpoint; "
     with pytest.raises(SnriseError, match=f"^{before}begin another run with them: snrise train --from$"):
-        load_state(build.state(config(), 3), file)
+        load_state(state_of(config(), 3), file)
     with pytest.raises(SnriseError, match=f"^{before}sample from those: leave out --last$"):
-        build.open_run(file, ema=False)
-    assert build.transferred(file)["training"]["start"] == str(file)
+        snrise.load(file, ema=False)
+    assert transferred(file)["training"]["start"] == str(file)
 
 
 def test_one_bit_of_it_is_noticed(trained, tmp_path):
@@ -89,7 +90,7 @@ def test_one_bit_of_it_is_noticed(trained, tmp_path):
     content[-1] ^= 1
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(SnriseError, match="the checksum of its ema is wrong"):
-        build.open_run(tmp_path / "a.safetensors")
+        snrise.load(tmp_path / "a.safetensors")
 
 
 def test_a_checkpoint_without_its_optimizer_is_no_exported_file(trained, tmp_path):

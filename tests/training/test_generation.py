@@ -1,5 +1,6 @@
 import dataclasses
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from examples import SAMPLERS, flat
+from snrise import training
 from snrise._errors import SnriseError
+from snrise.config import Sampling
 from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
 from snrise.schedules import Cosine
-from snrise.training import Generation, Precision, draw_labels, generate, trajectory
+from snrise.training import Generation, Precision, draw_labels
 from tiny import MIXED, network
 
 pytestmark = pytest.mark.precision
@@ -21,11 +24,33 @@ pytestmark = pytest.mark.precision
 GRID = uniform_time(Cosine(logsnr_min=-8.0, logsnr_max=8.0), 4)
 
 
+class Stops(NamedTuple):
+    """A grid of these λ, whatever the schedule."""
+
+    logsnrs: Any
+
+    def __call__(self, schedule, steps, /):
+        return self.logsnrs
+
+
 def generation(**changes):
+    """How images of 16 px are made, by a network that is told later."""
+    grid = changes.pop("logsnrs", GRID)
+    names = {f.name for f in dataclasses.fields(Sampling)}
+    sampling = Sampling(grid=Stops(grid), **{name: value for name, value in changes.items() if name in names})
     settings = {
-        "target": Target(Prediction.V), "size": (16, 16), "logsnrs": GRID, "precision": Precision.FP32,
+        "network": torch.nn.Identity(), "target": Target(Prediction.V), "size": (16, 16), "schedule": Cosine(),
+        "precision": Precision.FP32, "sampling": sampling,
     }
-    return Generation(**settings | changes)
+    return Generation(**settings | {name: value for name, value in changes.items() if name not in names})
+
+
+def generate(model, how, *rest, **more):
+    return training.generate(dataclasses.replace(how, network=model), *rest, **more)
+
+
+def trajectory(model, how, *rest, **more):
+    return training.trajectory(dataclasses.replace(how, network=model), *rest, **more)
 
 
 class Painter(nn.Module):
@@ -162,9 +187,9 @@ def test_the_process_of_the_target_gives_the_first_noise():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"guidance": -1.0}, r"Generation\.guidance: got -1"),
-    ({"upsample": 0}, r"Generation\.upsample: got 0; allowed: a whole number, 1 \(as trained\) or more"),
-    ({"clip": False, "dynamic_clip": 0.9}, r"Generation\.dynamic_clip: got 0\.9; allowed: None where nothing is"),
+    ({"guidance": -1.0}, r"^guidance: got -1"),
+    ({"upsample": 0}, r"^upsample: got 0; allowed: a whole number, 1 \(as trained\) or more"),
+    ({"clip": False, "dynamic_clip": 0.9}, r"^dynamic_clip: got 0\.9; allowed: a number above 0, up to 1"),
 ])
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(SnriseError, match=message):
@@ -198,10 +223,6 @@ def test_labels_are_shuffled_and_leave_global_randomness_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(one, other)
     assert not torch.equal(one, one.sort().values)
-
-
-def test_generation_is_a_value():
-    assert dataclasses.replace(generation(), guidance=2.0).guidance == 2.0
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0], [0, 1, 2]])
@@ -271,7 +292,7 @@ def test_upsampling_asks_for_images_of_both_sizes():
             seen.append((tuple(z.shape[-2:]), labels.tolist()))
             return super().forward(z, logsnr, labels)
 
-    how = generation(target=Target(Prediction.X), sampler=Ddim(), size=(32, 48), upsample=2)
+    how = generation(target=Target(Prediction.X), sampler=Ddim(), size=(16, 24), upsample=2)
     images = next(generate(Spy(), how, torch.tensor([1, 0]), 2))
     assert images.shape == (2, 3, 32, 48)
     assert seen == [((32, 48), [1, 0]), ((16, 24), [1, 0])] * 4

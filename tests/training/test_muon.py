@@ -5,14 +5,14 @@ import torch
 from diffusers import DiTTransformer2DModel, UNet2DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from snrise import build, documents
+from snrise import documents, experiment
 from snrise._errors import SnriseError
 from snrise.networks import Level, UViT, UViTConfig
 from snrise.networks import build as build_network
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
 from snrise.training import Precision, load_state, muon, save_state, train
 from snrise.training.muon import QUINTIC, Muon, of_one_shape, orthogonalized
-from tiny import NETWORKS, built, pretends_to_be_on_a_gpu
+from tiny import NETWORKS, built, pretends_to_be_on_a_gpu, recipe, state_of
 
 pytestmark = pytest.mark.precision
 
@@ -184,7 +184,7 @@ def test_on_a_gpu_all_of_one_shape_go_together():
     (Precision.FP32, True, torch.float32), (Precision.BF16, False, torch.bfloat16),
 ])
 def test_its_products_are_in_the_runs_precision(monkeypatch, precision, native, dtype):
-    monkeypatch.setattr("snrise.training.precision.bf16_is_native", lambda device: native)
+    monkeypatch.setattr("snrise.precision.bf16_is_native", lambda device: native)
     net, asked = network(), []
     optimizer = muon(net, precision=precision)
     for p in net.parameters():
@@ -205,18 +205,18 @@ def test_it_resumes_bit_for_bit(tmp_path):
         "training.images=24", "training.batch=4", "network.levels.0.channels=16", "network.levels.1.channels=32",
         "data.only=[activities]", "training.precision=fp32",
     ])
-    data = build.dataset(settings)
+    data = experiment.dataset(settings)
 
     def run(state, stop):
-        for report in train(state, data.batches(4, seed=0, position=state.images_seen), build.recipe(settings)):
+        for report in train(state, data.batches(4, seed=0, position=state.images_seen), recipe(settings)):
             if report.images_seen >= stop:
                 return state
         return state
 
-    whole = run(build.state(settings, 97), 24)
-    half = run(build.state(settings, 97), 12)
+    whole = run(state_of(settings, 97), 24)
+    half = run(state_of(settings, 97), 12)
     path = save_state(half, tmp_path, "")
-    resumed = build.state(settings, 97)
+    resumed = state_of(settings, 97)
     load_state(resumed, path)
     run(resumed, 24)
     for a, b in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):

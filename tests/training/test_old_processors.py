@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from snrise.training.precision import bf16_is_native
+from snrise.precision import bf16_is_native
 
 #: What holds PyTorch's libraries back, as on a processor with AVX2 alone.
 OLD = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -17,8 +17,8 @@ PROGRAM = """
 import json, torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from snrise import build, documents
-from snrise.training import generate, train
+from snrise import Experiment, documents
+from snrise.training import Generation, TrainState, generate, train
 
 class Dtypes(TorchDispatchMode):
     found = set()
@@ -29,11 +29,10 @@ class Dtypes(TorchDispatchMode):
 
 torch.set_num_threads(1)
 config = documents.load("emoji-32", ["training.batch=4", "data.only=[flags]", "sampling.steps=2"])
-data = build.dataset(config)
-state = build.state(config, data.class_count)
+how = Experiment.of(config)
 with Dtypes() as dtypes:
-    list(train(state, data.batches(4, seed=0), build.recipe(config), images=8))
-    list(generate(state.network, build.generation(config), torch.tensor([0]), 1))
+    list(train(TrainState.of(how), how.data.batches(4, seed=0), how, images=8))
+    list(generate(Generation.of(config, how.network), torch.tensor([0]), 1))
 print(json.dumps(sorted(dtypes.found)))
 """
 

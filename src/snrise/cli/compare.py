@@ -10,14 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from snrise import build, documents, plots
+from snrise import documents, plots
 from snrise._errors import SnriseError, require, unknown
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.options import parse_count, parse_time
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig
+from snrise.experiment import Experiment
 from snrise.metrics import FEATURES
+from snrise.quantities import parse_count, parse_time
 from snrise.runs import measure
 from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, table
 from snrise.training.files import write_atomically
@@ -85,7 +86,7 @@ def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: 
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     for name, config in configs.items():
         if name not in known:
-            pace = measure(config, build.dataset(config), device, grids=False)
+            pace = measure(Experiment.of(config, device=device), grids=False)
             known[name] = pace.images(seconds, config.training.batch)
             write_atomically(file, json.dumps(known).encode())
     return known

@@ -12,16 +12,18 @@ import torch
 import typer
 from torch import Tensor
 
-from snrise import build, plots
+from snrise import plots
 from snrise._errors import SnriseError, require, unknown
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.options import parse_size
 from snrise.cli.progress import Watch, on_stderr, watched
 from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
+from snrise.experiment import held_out as held_out_of
 from snrise.metrics import FEATURES
+from snrise.quantities import parse_size
+from snrise.trained import Trained, is_run, load
 from snrise.training.files import write_atomically
 
 __all__ = ["evaluate"]
@@ -62,8 +64,8 @@ def evaluate(
     """
     if features not in FEATURES:
         raise unknown("--features", features, FEATURES, "features")
-    if build.is_run(what):
-        trained = build.open_run(what, device=device_of(device)).with_sampling(settings or [])
+    if is_run(what):
+        trained = load(what, device=device_of(device)).with_sampling(settings or [])
         subject = _of_run(at_resolution(trained, resolution), number, seed, batch)
     else:
         for name, value in (("KEY=VALUE", settings), ("--validation", validation)):
@@ -93,18 +95,18 @@ class _Subject:
     total: int
     about: dict[str, Any]
     data: Dataset
-    trained: build.Trained | None = None
+    trained: Trained | None = None
 
 
-def _of_run(trained: build.Trained, number: int, seed: int, batch: int) -> _Subject:
+def _of_run(trained: Trained, number: int, seed: int, batch: int) -> _Subject:
     """Pictures of a run, beside the data that it was trained on, at their size."""
     about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
     made = partial(_sampled, trained, number, seed, batch)
-    return _Subject(made=made, total=number, about=about, data=build.compared(trained.config), trained=trained)
+    return _Subject(made=made, total=number, about=about, data=trained.data(), trained=trained)
 
 
 def _sampled(
-    trained: build.Trained, number: int, seed: int, batch: int, watch: Callable[[float], None]
+    trained: Trained, number: int, seed: int, batch: int, watch: Callable[[float], None]
 ) -> Iterable[Tensor]:
     return trained.samples(number, seed=seed, batch=batch, watch=watch)
 
@@ -128,10 +130,10 @@ def _read(pictures: Dataset, count: int, watch: Callable[[float], None]) -> Iter
         watch(min(first + 64, count))
 
 
-def _unseen(trained: build.Trained, validation: str | None, most: int) -> dict[str, Any]:
+def _unseen(trained: Trained, validation: str | None, most: int) -> dict[str, Any]:
     """Loss and likelihood on images that the run has not seen, told and as an entry of the report."""
     size = trained.config.data.resolution
-    images = _dataset(validation, size) if validation else build.held_out(trained.config)
+    images = _dataset(validation, size) if validation else held_out_of(trained.config)
     if images is None:
         typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
         return {}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from snrise import build
+from snrise.trained import averaged, newest, saved
 from snrise.training import WeightFormat, export_weights
 
 __all__ = ["export"]
@@ -29,9 +29,9 @@ def export(
     Wherever a run can be sampled from, so can such a file. No training goes on from it; `snrise train --from` begins
     a new one with its weights.
     """
-    file = build.newest(run)
-    name = build.saved(file)[1].name
+    file = newest(run)
+    name = saved(file)[1].name
     path = out or Path(f"{name}.safetensors")
-    made = export_weights(file, path, dtype, build.averaged(file, ema))
+    made = export_weights(file, path, dtype, averaged(file, ema))
     size = path.stat().st_size / 1e6
     typer.echo(f"{name}, {made.images_seen:,} images seen, in {dtype}: {path} ({size:.1f} MB)")

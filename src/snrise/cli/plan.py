@@ -8,14 +8,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from snrise import build, documents, planning, plots
+from snrise import documents, planning, plots
 from snrise._errors import require, unknown
 from snrise.cli.devices import device_of
-from snrise.cli.options import check_chart, parse_size
+from snrise.cli.options import check_chart
 from snrise.config import RunConfig, parse
 from snrise.construct import plain
+from snrise.experiment import Experiment, source
 from snrise.networks import PRESETS
 from snrise.planning import DEVICES, Plan, Row
+from snrise.quantities import parse_size
+from snrise.trained import newest
 from snrise.training import checkpoints, read_header
 
 __all__ = ["plan"]
@@ -67,7 +70,7 @@ def plan(
     where = planning.device(device)
     config = parse(_document(arguments or [], preset, resolution, batch))
     known = _classes(_file(arguments or [], preset), config) if classes is None else classes or None
-    found = planning.plan(config, known, where)
+    found = planning.plan(Experiment.imagined(config, known), where)
     console.print(_title(found))
     console.print(_table(found))
     images = f"{found.step.images} images" if found.step.images > 1 else "one image"
@@ -123,9 +126,9 @@ def _classes(file: str, config: RunConfig) -> int | None:
         return None
     run = Path(file).parent
     if checkpoints(run / "checkpoints"):
-        names = read_header(build.newest(run)).extra["classes"]
+        names = read_header(newest(run)).extra["classes"]
     else:
-        names = build.source(config.data).classes
+        names = source(config.data).classes
     return None if names is None else len(names)
 
 
@@ -182,7 +185,8 @@ def _memory(found: Plan) -> Iterator[tuple[str, str]]:
 def _time(found: Plan, classes: int | None, device: str, utilisation: float, seconds: float) -> str:
     """How long a million images take: measured here, or at a share of the device's peak."""
     if device == "this" and found.largest:
-        timed = planning.probe(found.config, classes, device_of("auto"), seconds, min(found.step.images, found.largest))
+        there = Experiment.imagined(found.config, classes, device_of("auto"))
+        timed = planning.probe(there, seconds, min(found.step.images, found.largest))
         reached = f"{timed.images_per_second * found.step.flops / 1e9:,.0f} GFLOP/s"
         return f"{_hours(timed.images_per_second)}: measured here, {timed.batch} at once, {reached}"
     rate, peak = found.images_per_second(utilisation), found.device.peak(found.precision)

@@ -9,30 +9,12 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Watch", "duration", "on_stderr", "speed", "watched"]
+from snrise.quantities import duration, speed
+
+__all__ = ["Watch", "on_stderr", "watched"]
 
 #: Without a terminal, seconds to the first line, and from one to the next.
 FIRST, EVERY = 10.0, 30.0
-
-
-def duration(seconds: float) -> str:
-    """A time in words.
-
-    >>> duration(41.3), duration(95), duration(1620), duration(9400)
-    ('41 s', '95 s', '27 min', '2.6 h')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def speed(rate: float, unit: str = "images") -> str:
-    """Units a second, in words.
-
-    >>> speed(46.8), speed(0.53), speed(0.0123, "steps")
-    ('47 images/s', '0.5 images/s', '0.012 steps/s')
-    """
-    return f"{rate:.{0 if rate >= 10 else 1 if rate >= 0.1 else 3}f} {unit}/s"
 
 
 def on_stderr() -> Console:

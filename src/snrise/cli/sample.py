@@ -7,9 +7,8 @@ import torch
 import typer
 from PIL import Image
 
-from snrise import build, plots
+from snrise import plots
 from snrise._errors import require, unknown
-from snrise.build import Trained
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
@@ -17,6 +16,7 @@ from snrise.cli.stopping import stop_signals
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
 from snrise.runs.gallery import Gallery, as_png
 from snrise.samplers import GRIDS, SAMPLERS
+from snrise.trained import Trained, load
 from snrise.training import State
 from snrise.training.files import write_atomically
 from snrise.training.memory import keep_freed_memory
@@ -146,7 +146,7 @@ def sample(
 
 
 def _open(run: Path, ema: bool, device: torch.device) -> Trained:
-    trained = build.open_run(run, ema=ema, device=device)
+    trained = load(run, ema=ema, device=device)
     for told in trained.broken:
         _warn(f"passed over a broken checkpoint: {told}")
     return trained
@@ -184,7 +184,7 @@ def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
 
 
 def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
-    _check_pixels(*grid_size(len(numbers), gallery.how.size), "a folder of single pictures: --out DIR")
+    _check_pixels(*grid_size(len(numbers), gallery.how.whole_size), "a folder of single pictures: --out DIR")
     with watched(on_stderr(), len(numbers)) as watch:
         images = torch.cat(list(gallery.draw(numbers, batch, watch)))
     picture = plots.sample_grid(images)
@@ -197,7 +197,7 @@ def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
     require(len(numbers) <= SHOWN, "--number", len(numbers), f"up to {SHOWN} with --states")
     steps, suffix = len(gallery.how.logsnrs) - 1, path.suffix.lower()
     shown = min(steps + 1, FRAMES if suffix in ANIMATIONS else COLUMNS)
-    height, width = gallery.how.size
+    height, width = gallery.how.whole_size
     _check_pixels(2 * len(numbers) * height, COLUMNS * width, "fewer: -n 1")
     chosen = {round(i * steps / (shown - 1)) for i in range(shown)}
     kept: list[State] = []

@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from snrise import build, documents
+from snrise import documents
 from snrise._errors import SnriseError, require, unknown
 from snrise._typing import StrEnum
-from snrise.build import Trained
-from snrise.cli.options import parse_size
-from snrise.config import ScheduleConfig
 from snrise.construct import construct, kind_of
-from snrise.networks.base import check_sides
+from snrise.quantities import parse_size
 from snrise.runs.gallery import Gallery
 from snrise.samplers import SAMPLERS
-from snrise.schedules import Schedule
+from snrise.schedules import ByResolution, Schedule
+from snrise.trained import Trained
 
 __all__ = ["Clip", "at_resolution", "check_guidance", "interval_of", "on_schedule", "with_options"]
 
@@ -75,11 +73,7 @@ def at_resolution(trained: Trained, text: str | None) -> Trained:
     """At another resolution, if one is given; a schedule that is stated for no resolution is that of the run's own."""
     if text is None:
         return trained
-    config, size = trained.config, parse_size(text, "--resolution")
-    check_sides(size, config.network.divisor, "--resolution")
-    schedule = replace(config.schedule, reference=config.schedule.reference or config.data.resolution)
-    at = replace(config, data=replace(config.data, resolution=size), schedule=schedule)
-    return trained if size == config.data.resolution else replace(trained, config=at)
+    return trained.at(parse_size(text, "--resolution"), "--resolution")
 
 
 def on_schedule(trained: Trained, text: str | None, warn: Callable[[str], None]) -> Trained:
@@ -87,8 +81,8 @@ def on_schedule(trained: Trained, text: str | None, warn: Callable[[str], None])
     if text is None:
         return trained
     base: Schedule = construct(Schedule, documents.value(text, "--schedule"), "--schedule")
-    other = replace(trained, config=replace(trained.config, schedule=ScheduleConfig(base=base, reference=None)))
-    grids = (build.generation(t.config).logsnrs for t in (trained, other))
+    other = replace(trained, config=replace(trained.config, schedule=ByResolution(base=base, reference=None)))
+    grids = (t.generation().logsnrs for t in (trained, other))
     own, new = (f"{float(grid.min()):.1f} … {float(grid.max()):.1f}" for grid in grids)
     warn(
         f"sampling on another schedule than the model was trained with: λ {new} instead of {own}; levels outside of "
@@ -99,7 +93,7 @@ def on_schedule(trained: Trained, text: str | None, warn: Callable[[str], None])
 
 def check_guidance(gallery: Gallery, given: bool) -> None:
     """Raise for guidance that was asked for and could not be, and for a weak run that is no weaker self."""
-    own, weak, scale = gallery.trained, gallery.weak, gallery.how.guidance
+    own, weak, scale = gallery.trained, gallery.weak, gallery.how.sampling.guidance
     if weak is None:
         if given:
             allowed = "1: this run was trained without classes"

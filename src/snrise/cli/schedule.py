@@ -15,11 +15,12 @@ from torch import Generator, Tensor
 from snrise import plots
 from snrise._errors import SnriseError, invalid, unknown
 from snrise._typing import Images, Size
-from snrise.cli.options import check_chart, parse_size
+from snrise.cli.options import check_chart
 from snrise.data import Cache, Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
 from snrise.diagnostics import Report, diagnose
 from snrise.pooling import factors_for, pooled_logsnr, signal_power
 from snrise.process import VariancePreserving
+from snrise.quantities import parse_size
 from snrise.schedules import SCHEDULES, Ends, Schedule, ZeroTerminalSnr, interpolated_for_resolution, shift_factor
 
 __all__ = ["schedule"]

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from snrise import build, plots
+from snrise import plots
 from snrise.cli.options import check_chart
 from snrise.config import RunConfig
 from snrise.models import located
 from snrise.runs import Summary, summarize
 from snrise.runs.gallery import command_of, origin_of
+from snrise.trained import saved
 from snrise.training.logs import Meter
 
 __all__ = ["show"]
@@ -45,7 +46,9 @@ def show(
     if not summary.lines:
         console.print("nothing is logged yet, so there are no curves")
         return
-    centres = Meter(build.levels(summary.config)).centres
+    config = summary.config
+    levels = config.loss.levels.of(config.schedule(config.data.resolution))
+    centres = Meter(levels).centres
     console.print(f"written: {plots.save(plots.training_curves(summary.lines, centres, title=str(run)), path)}")
 
 
@@ -68,7 +71,7 @@ def _show_picture(origin: dict[str, Any]) -> None:
 
 def _show_weights(file: Path) -> None:
     """What a file says of its weights: what they were trained on, and the classes that they know."""
-    header, config = build.saved(file)
+    header, config = saved(file)
     classes = header.extra.get("classes")
     console = _table([
         *_about(config, file), ("images seen", f"{header.images_seen:,}"), ("weights", header.checksums["ema"][:12]),

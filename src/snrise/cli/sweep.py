@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from snrise import build, plots
+from snrise import plots
 from snrise._errors import invalid, require, unknown
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import on_stderr, watched
@@ -22,6 +22,7 @@ from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
 from snrise.metrics import FEATURES
 from snrise.samplers import GRIDS, SAMPLERS
+from snrise.trained import Trained, load
 
 __all__ = ["sweep"]
 
@@ -69,9 +70,9 @@ def sweep(
     choices["guidance_interval"] = [json.dumps(None if i == "none" else interval_of(i)) for i in intervals]
     chosen = [Way((*(settings or []), *way.settings), width) for way in ways(**choices) for width in widths]
     for way in chosen:
-        build.generation(trained.with_sampling(way.settings).config)
+        trained.with_sampling(way.settings).generation()
     console, told = Console(), on_stderr()
-    data = build.compared(trained.with_sampling(settings or []).config)
+    data = trained.with_sampling(settings or []).data()
     with watched(told, name="reference") as watch:
         reference = Reference.of(data, FEATURES[features], watch=watch)
     metric = reference.extractor.kernel_name
@@ -109,8 +110,8 @@ def _split(values: str | None, where: str, mark: str = ",") -> list[str]:
     return found
 
 
-def _opened(run: Path, device: torch.device, width: float | None) -> build.Trained:
-    return build.open_run(run, width=width, device=device)
+def _opened(run: Path, device: torch.device, width: float | None) -> Trained:
+    return load(run, width=width, device=device)
 
 
 def _width(text: str) -> float:

@@ -6,8 +6,9 @@
 (1852, torch.Size([8, 3, 32, 32]))
 """
 
-from snrise.data.dataset import Batch, Dataset, Unreadable
+from snrise.data.dataset import Batch, Data, Dataset, Unreadable
 from snrise.data.emoji import Emoji
+from snrise.data.external import Blank, Indexed, MapStyle, Streamed, Values, as_data
 from snrise.data.folder import ImageFolder, suffix_counts
 from snrise.data.hub import Hub
 from snrise.data.order import flips, order
@@ -21,17 +22,24 @@ from snrise.data.store import Cache, cache_home
 
 __all__ = [
     "Batch",
+    "Blank",
     "Cache",
+    "Data",
     "Dataset",
     "Emoji",
     "Fit",
     "Hub",
     "ImageFolder",
+    "Indexed",
+    "MapStyle",
     "Part",
     "Preprocess",
     "Shards",
     "Source",
+    "Streamed",
     "Unreadable",
+    "Values",
+    "as_data",
     "cache_home",
     "flips",
     "open_image",

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from PIL import __version__ as pillow_version
 from torch import Tensor
 
 from snrise._errors import SnriseError, require
-from snrise._typing import Images, Labels, StrEnum
+from snrise._typing import Images, Labels, Size, StrEnum
 from snrise.data.order import order
 from snrise.data.pixels import to_float
 from snrise.data.preprocess import Preprocess
@@ -46,13 +46,50 @@ class Batch(NamedTuple):
     """What a training step takes, on the CPU.
 
     images: float32 [b 3 h w] in -1…1. labels: int64 [b], or None without classes. indices: which images of the source.
-    position: images seen before this batch; the next one is at `position + b`.
+    position: images seen before this batch; the next one is at `position + b`. context: vectors [b m d] that come with
+    the images, such as embeddings of captions, or None.
     """
 
     images: Images
     labels: Labels | None
     indices: list[int]
     position: int
+    context: Tensor | None = None
+
+
+@runtime_checkable
+class Data(Protocol):
+    """What a run is trained on: batches by position, all of one size, and what is known of their images."""
+
+    @property
+    def size(self) -> Size:
+        """Height and width of every image."""
+
+    @property
+    def length(self) -> int | None:
+        """How many images there are; None where that is not known."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names, which labels index; None without classes."""
+
+    @property
+    def frequencies(self) -> tuple[float, ...] | None:
+        """The share of each class, summing to 1; None without classes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that differs when the data do."""
+
+    @property
+    def skipped(self) -> dict[int, str]:
+        """Why images were left out, by index."""
+
+    def name(self, index: int) -> str:
+        """What a report calls an image."""
+
+    def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
+        """An endless stream of batches, starting after `position` images."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +147,25 @@ class Dataset:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
+    def size(self) -> Size:
+        """Height and width of every image."""
+        return self.preprocess.size
+
+    @property
+    def length(self) -> int:
+        """How many images there are."""
+        return len(self)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The source's class names."""
+        return self.source.classes
+
+    def name(self, index: int) -> str:
+        """The source's name of an image."""
+        return self.source.name(index)
+
+    @property
     def bytes(self) -> int:
         """What the decoded pixels of all images take."""
         height, width = self.preprocess.size
@@ -159,14 +215,15 @@ class Dataset:
         return None if self.source.classes is None else len(self.source.classes)
 
     @cached_property
-    def label_frequencies(self) -> Tensor | None:
-        """The share of each class among the images, float64 [k], summing to 1; None without classes.
+    def frequencies(self) -> tuple[float, ...] | None:
+        """The share of each class among the images, summing to 1; None without classes.
 
         Sampling draws labels from it when asked for none.
         """
         if self.labels is None or self.source.classes is None:
             return None
-        return torch.bincount(self.labels, minlength=len(self.source.classes)).double() / len(self)
+        counts = torch.bincount(self.labels, minlength=len(self.source.classes))
+        return tuple((counts.double() / len(self)).tolist())
 
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images, never mirrored: uint8 [k 3 H W].

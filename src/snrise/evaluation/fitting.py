@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from snrise import build
 from snrise.data import Dataset, to_float
 from snrise.denoisers import from_network
 from snrise.metrics import LossByLogsnr, VariationalBound, joined, loss_by_logsnr, variational_bound
 from snrise.networks.base import evaluating
-from snrise.process import Target
+from snrise.precision import autocast
 from snrise.samplers import generators
-from snrise.training import autocast
+from snrise.trained import Trained
 
 __all__ = ["Fit", "fit"]
 
@@ -47,7 +46,7 @@ class Fit(NamedTuple):
 
 @torch.no_grad()
 def fit(
-    trained: build.Trained, dataset: Dataset, number: int, *, batch: int = 64, seed: int = 0,
+    trained: Trained, dataset: Dataset, number: int, *, batch: int = 64, seed: int = 0,
     watch: Callable[[int], None] | None = None,
 ) -> Fit:
     """Measure on `number` images of a data set, evenly taken; each has its own noise, a function of the seed.
@@ -55,20 +54,20 @@ def fit(
     The network is told the images' classes where the data set has those it was trained with, and no guidance is used.
     The ends of the bound are those of the run's schedule, within −20 and 10. `watch` takes the images done.
     """
-    config, device = trained.config, next(trained.network.parameters()).device
+    how = trained.generation()
+    device = how.device
     number = min(number, len(dataset))
     chosen = [i * len(dataset) // number for i in range(number)]
-    low, high = build.schedule(config)(torch.tensor([1.0, 0.0], dtype=torch.float64)).clamp(*ENDS).tolist()
+    low, high = how.schedule(torch.tensor([1.0, 0.0], dtype=torch.float64)).clamp(*ENDS).tolist()
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
     known = dataset.labels is not None and dataset.source.classes == trained.classes
-    target = Target(config.loss.prediction, config.process)
     losses, bounds = [], []
     for first in range(0, number, batch):
         indices = chosen[first : first + batch]
         pixels = dataset.images(indices).to(device)
         labels = dataset.labels[indices].to(device) if known and dataset.labels is not None else None
-        denoise = from_network(trained.network, target, labels)
-        with evaluating(trained.network), autocast(device, config.training.precision):
+        denoise = from_network(trained.network, how.target, labels)
+        with evaluating(trained.network), autocast(device, how.precision):
             own = generators(seed, first, len(indices))
             losses.append(loss_by_logsnr(denoise, to_float(pixels), LEVELS, own))
             bounds.append(variational_bound(denoise, pixels, edges, own))

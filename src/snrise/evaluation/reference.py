@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from snrise._errors import SnriseError, require
-from snrise.data import Dataset, cache_home
+from snrise.data import Dataset, Indexed, cache_home
 from snrise.metrics import Extractor, radial_power
 from snrise.training.files import write_atomically
 
@@ -29,7 +29,7 @@ BATCH = 64
 class Reference:
     """Images of a data set by their features and their mean power per octave; `indices` says which images they are."""
 
-    dataset: Dataset
+    dataset: Dataset | Indexed
     extractor: Extractor
     indices: range
     features: Float[Tensor, "n d"]
@@ -37,7 +37,7 @@ class Reference:
 
     @classmethod
     def of(
-        cls, dataset: Dataset, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
+        cls, dataset: Dataset | Indexed, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
         watch: Callable[[int, int], None] | None = None,
     ) -> "Reference":
         """The reference of a data set, from its file or computed; `watch` takes (images done, images in all).
@@ -47,7 +47,8 @@ class Reference:
         """
         require(limit >= 2, "Reference.limit", limit, "2 images or more")
         indices = range(0, len(dataset), -(-len(dataset) // limit))
-        key = repr((LAYOUT, dataset.fingerprint, dataset.preprocess, extractor.name, indices))
+        prepared = dataset.preprocess if isinstance(dataset, Dataset) else dataset.size
+        key = repr((LAYOUT, dataset.fingerprint, prepared, extractor.name, indices))
         name = f"{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
         file = (home or cache_home() / "features") / name
         kept = _read(file)
@@ -65,7 +66,7 @@ class Reference:
 
 
 def _compute(
-    dataset: Dataset, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
+    dataset: Dataset | Indexed, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
 ) -> dict[str, Tensor]:
     features, powers = [], []
     for images in _parts(dataset, indices):
@@ -76,7 +77,7 @@ def _compute(
     return {"features": torch.cat(features), "power": torch.stack(powers).sum(0) / len(indices)}
 
 
-def _parts(dataset: Dataset, indices: range) -> Iterator[Tensor]:
+def _parts(dataset: Dataset | Indexed, indices: range) -> Iterator[Tensor]:
     for first in range(0, len(indices), BATCH):
         yield dataset.images(indices[first : first + BATCH])
 

@@ -10,10 +10,10 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from snrise import build
 from snrise._errors import SnriseError
 from snrise.evaluation.judging import judge
 from snrise.evaluation.reference import Reference
+from snrise.trained import Trained
 from snrise.training.files import write_atomically
 
 __all__ = ["Way", "counted", "sweep", "ways"]
@@ -70,7 +70,7 @@ class counted:
 
 
 def sweep(
-    opened: Callable[[float | None], build.Trained], chosen: Sequence[Way], reference: Reference, *, number: int,
+    opened: Callable[[float | None], Trained], chosen: Sequence[Way], reference: Reference, *, number: int,
     seeds: int, file: Path, batch: int = 64, watch: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
@@ -96,7 +96,7 @@ def sweep(
 
 
 def _measure(
-    trained: build.Trained, way: Way, reference: Reference, number: int, seed: int, batch: int,
+    trained: Trained, way: Way, reference: Reference, number: int, seed: int, batch: int,
     watch: Callable[[float], None] | None,
 ) -> dict[str, Any]:
     spent: list[float] = []

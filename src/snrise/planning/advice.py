@@ -94,7 +94,7 @@ def _next(known: dict[int, int], low: int, high: int, limit: int) -> int:
 
 def to_fit(steps: Steps, usable: int, largest: int) -> Iterator[str]:
     """What makes a step that does not fit into `usable` bytes fit, in lines; `largest` is the most images at once."""
-    batch, accumulate = steps.config.training.batch, steps.config.training.accumulate
+    batch, accumulate = steps.experiment.batch, steps.experiment.accumulate
     if steps(steps.settings, 1).peak > usable:
         yield "not even one image fits: fewer channels or blocks, or a larger network.stem, would make it fit"
         return
@@ -117,9 +117,9 @@ def to_fit(steps: Steps, usable: int, largest: int) -> Iterator[str]:
 
 def _gains(steps: Steps) -> dict[str, int]:
     """What each setting of activation checkpointing that is off would save, in bytes, from the first level down."""
-    how, gains = steps.config.training, {s: 0 for s in steps.settings if s not in steps.chosen}
+    how, gains = steps.experiment, {s: 0 for s in steps.settings if s not in steps.chosen}
     without, everywhere = (steps(chosen, how.batch, how.accumulate).kept for chosen in ((), steps.settings))
-    for stage in steps.config.network.stages():
+    for stage in steps.network.stages():
         if stage.checkpoint in gains:
             gains[stage.checkpoint] += sum(without.get(part, 0) - everywhere.get(part, 0) for part in stage.parts)
     return gains
@@ -127,7 +127,7 @@ def _gains(steps: Steps) -> dict[str, int]:
 
 def _parts(steps: Steps, checkpoints: Sequence[str], usable: int, largest: int) -> int | None:
     """In how many parts of the batch each fits, if any do: with gradients beside, they may have to be smaller."""
-    batch = steps.config.training.batch
+    batch = steps.experiment.batch
     for size in (largest, largest - 1, 3 * largest // 4, largest // 2, 1):
         parts = -(-batch // max(1, size))
         if steps(checkpoints, batch, parts).peak <= usable:

@@ -8,8 +8,8 @@ from typing import final
 import torch
 
 from snrise._errors import invalid, unknown
+from snrise.precision import bf16_is_native
 from snrise.training import Precision
-from snrise.training.precision import bf16_is_native
 
 __all__ = ["DEVICES", "Device", "device"]
 

@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from typing import final
 
-from snrise import build
 from snrise._errors import require
 from snrise.config import RunConfig
 from snrise.diagnostics import Report, diagnose
-from snrise.networks import build as build_network
+from snrise.experiment import Experiment
 from snrise.networks import cost
 from snrise.planning.advice import about_resolution, largest_batch, to_fit
 from snrise.planning.devices import Device
 from snrise.planning.rehearsal import Rehearsal, Steps
 from snrise.planning.table import Row, rows
-from snrise.training import Precision
+from snrise.precision import Precision
 
 __all__ = ["Plan", "plan"]
 
@@ -56,30 +55,29 @@ class Plan:
         return None if peak is None else peak * utilisation / self.step.flops
 
 
-def plan(config: RunConfig, classes: int | None, device: Device) -> Plan:
+def plan(experiment: Experiment, device: Device) -> Plan:
     """Work out what a run costs on a device. Some seconds: a few training steps are imagined.
 
-    `classes` is how many classes the data have.
+    Of the experiment's network only shapes count, so it may be on the device "meta", and its data may be `Blank`.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
-    >>> found = plan(load("emoji-32"), 97, DEVICES["4090"])
+    >>> found = plan(Experiment.imagined(load("emoji-32"), 97), DEVICES["4090"])
     >>> [row.name for row in found.rows]
     ['stem', '16x16 down', '8x8 middle', '16x16 up', 'condition', 'loss']
     >>> found.fits, found.largest > 1000, found.schedule.ok
     (True, True, True)
     """
-    how, image = config.training, config.data.resolution
-    steps = Steps(config, classes, device)
+    config, image = experiment.settings, experiment.size
+    steps = Steps(experiment, device)
     without, everywhere, ours = (
-        steps(chosen, how.batch, how.accumulate) for chosen in ((), steps.settings, steps.chosen)
+        steps(chosen, experiment.batch, experiment.accumulate) for chosen in ((), steps.settings, steps.chosen)
     )
-    abstract = build.linked(config, build_network(config.network, classes, device="meta"))
-    table = rows(config, cost(abstract, image), without, everywhere)
+    table = rows(config, cost(experiment.network, image), without, everywhere)
     largest = largest_batch(lambda batch: steps(steps.chosen, batch).peak, device.usable)
-    report = diagnose(build.schedule(config), image, config.schedule.reference or (64, 64))
+    report = diagnose(experiment.noise, image, config.schedule.reference or (64, 64))
     return Plan(
-        config=config, device=device, precision=device.precision(how.precision), rows=table, step=ours,
+        config=config, device=device, precision=device.precision(experiment.precision), rows=table, step=ours,
         checkpointed=everywhere, largest=largest, schedule=report, warnings=tuple(about_resolution(config, table)),
         advice=() if ours.peak <= device.usable else tuple(to_fit(steps, device.usable, largest)),
     )

@@ -6,20 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from snrise import build
-from snrise.config import RunConfig, parse
-from snrise.construct import plain
+from snrise.construct import construct, plain
 from snrise.documents import override
+from snrise.experiment import Experiment, network
 from snrise.losses import denoising_loss
-from snrise.networks import build as build_network
-from snrise.networks.base import check_sides
+from snrise.networks import NetworkConfig
 from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning.devices import Device
-from snrise.training import Recipe, TrainState
-from snrise.training.precision import autocast
+from snrise.precision import autocast
+from snrise.training import TrainState
 
 __all__ = ["Rehearsal", "Steps", "rehearse"]
 
@@ -44,35 +42,31 @@ class Rehearsal:
     flops: float
 
 
-def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsal:
+def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
     """Imagine the second step of a run, which finds the optimizer's state there. It takes a few seconds at most.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
-    >>> found = rehearse(load("emoji-32"), 97, DEVICES["h100"])
+    >>> found = rehearse(Experiment.imagined(load("emoji-32"), 97), DEVICES["h100"])
     >>> found.images, found.static["parameters"] // 2**20, sum(found.kept.values()) < found.peak
     (32, 12, True)
     """
-    check_sides(config.data.resolution, config.network.divisor, "config.data.resolution")
     # The device's precision, not this machine's: also of the optimizer's products.
-    there = replace(config.training, precision=device.precision(config.training.precision))
-    config = replace(config, training=there)
-    recipe = build.recipe(config)
-    weightless = build.linked(config, build_network(config.network, classes, device="meta"))
+    experiment = replace(experiment, precision=device.precision(experiment.precision))
     with imagined(gpu=device.gpu) as ledger:
-        network = copied(weightless, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
-        state = build.begun(config, network)
-        ledger.follow(network)
+        module = copied(experiment.network, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
+        state = TrainState.begun(experiment, module)
+        ledger.follow(module)
         _first_step(state)
-        before = [p.detach().clone() for p in network.parameters()]
+        before = [p.detach().clone() for p in module.parameters()]
         ledger.begin(device.taken)
-        images, kept, flops = _step(state, recipe, config, device, ledger)
+        images, kept, flops = _step(state, experiment, device, ledger)
         static = {
-            "parameters": _bytes(network.parameters()), "average": _bytes(state.ema.parameters.values()),
+            "parameters": _bytes(module.parameters()), "average": _bytes(state.ema.parameters.values()),
             "optimizer": _bytes(t for own in state.optimizer.state.values() for t in own.values()),
             "before the step": _bytes(before),
         }
-        gradients = _bytes(p for p in network.parameters() if p.requires_grad)
+        gradients = _bytes(p for p in module.parameters() if p.requires_grad)
         return Rehearsal(
             images=images, static=static, gradients=gradients, kept=kept, peak=int(ledger.peak), flops=flops
         )
@@ -82,27 +76,38 @@ def rehearse(config: RunConfig, classes: int | None, device: Device) -> Rehearsa
 class Steps:
     """Rehearsals of one run with other batches and other levels that keep no activations; each is done once."""
 
-    def __init__(self, config: RunConfig, classes: int | None, device: Device) -> None:
-        self.config, self.classes, self.device = config, classes, device
+    def __init__(self, experiment: Experiment, device: Device) -> None:
+        self.experiment, self.device = experiment, device
+        self.network = experiment.settings.network
         #: The network's settings of activation checkpointing, from the highest resolution to the lowest.
-        self.settings = tuple(dict.fromkeys(stage.checkpoint for stage in config.network.stages()))
-        self._done: dict[RunConfig, Rehearsal] = {}
+        self.settings = tuple(dict.fromkeys(stage.checkpoint for stage in self.network.stages()))
+        self._done: dict[tuple[tuple[str, ...], int, int], Rehearsal] = {}
 
     @property
     def chosen(self) -> tuple[str, ...]:
         """The settings that are on."""
-        network = plain(self.config.network)
-        return tuple(s for s in self.settings if functools.reduce(_item, s.split("."), network))
+        document = plain(self.network)
+        return tuple(s for s in self.settings if functools.reduce(_item, s.split("."), document))
 
     def __call__(self, checkpoints: Iterable[str], batch: int, accumulate: int = 1) -> Rehearsal:
-        document = plain(self.config)
+        chosen = tuple(s for s in self.settings if s in {*checkpoints})
+        key = chosen, batch, accumulate
+        if key not in self._done:
+            experiment = replace(self.experiment, batch=batch, accumulate=accumulate, network=self._network(chosen))
+            self._done[key] = rehearse(experiment, self.device)
+        return self._done[key]
+
+    def _network(self, chosen: tuple[str, ...]) -> nn.Module:
+        """The network with activation checkpointing where it is chosen."""
+        if chosen == self.chosen:
+            return self.experiment.network
+        document = {"network": plain(self.network)}
         for setting in self.settings:
-            override(document, f"network.{setting}={str(setting in checkpoints).lower()}")
-        document["training"] |= {"batch": batch, "accumulate": accumulate}
-        config = parse(document)
-        if config not in self._done:
-            self._done[config] = rehearse(config, self.classes, self.device)
-        return self._done[config]
+            override(document, f"network.{setting}={str(setting in chosen).lower()}")
+        config: NetworkConfig = construct(NetworkConfig, document["network"], "config.network")
+        classes = self.experiment.classes
+        settings = replace(self.experiment.settings, network=config)
+        return network(settings, None if classes is None else len(classes), "meta")
 
 
 def _item(place: Any, key: str) -> Any:
@@ -118,24 +123,24 @@ def _first_step(state: TrainState) -> None:
 
 
 def _step(
-    state: TrainState, recipe: Recipe, config: RunConfig, device: Device, ledger: Ledger
+    state: TrainState, how: Experiment, device: Device, ledger: Ledger
 ) -> tuple[int, dict[str, int], float]:
     """A step as `training.train` takes it: images of its first part, bytes kept by part of the network, FLOPs an image.
 
     Of the parts that a batch is accumulated in, the first two: the others hold what the second does.
     """
     ledger.part = "loss"
-    count, before = config.training.batch, ledger.flops
+    count, before = how.batch, ledger.flops
     # A GPU draws the noise of the whole batch, and gets a part of the images at a time.
-    x, eps = (torch.empty(images, 3, *config.data.resolution) for images in (1 if device.gpu else count, count))
+    x, eps = (torch.empty(images, 3, *how.size) for images in (1 if device.gpu else count, count))
     labels = None if getattr(state.network, "classes", None) is None else torch.zeros(count, dtype=torch.int64)
     kept: dict[str, int] = {}
-    sizes = _parts(count, recipe.accumulate)[:2]
+    sizes = _parts(count, how.accumulate)[:2]
     for size in sizes:
-        with autocast(torch.device("cpu"), recipe.precision):
+        with autocast(torch.device("cpu"), how.precision):
             loss, plain = denoising_loss(
-                state.network, recipe.target, _part(x, size, device), eps[:size], torch.zeros(size),
-                None if labels is None else labels[:size], weighting=recipe.weighting, factors=recipe.factors,
+                state.network, how.target, _part(x, size, device), eps[:size], torch.zeros(size),
+                None if labels is None else labels[:size], weighting=how.weighting, factors=how.scales,
             )
         kept = kept or {part: held for part, held in ledger.by_part.items() if held and part}
         ledger.part = ""
@@ -143,7 +148,7 @@ def _step(
         ledger.part = ""
         del loss, plain
     flops = (ledger.flops - before) / sum(sizes)
-    torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), recipe.clip or torch.inf)
+    torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), how.clip or torch.inf)
     state.optimizer.step()
     state.ema.update(state.network, count, count)
     state.optimizer.zero_grad(set_to_none=True)

@@ -34,6 +34,8 @@ class Row:
 def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
     """The table: the stem, a row for each stage that an image passes, then what is left."""
     stages = {_name(stage, found.image): stage for stage in config.network.stages()}
+    if not stages:  # a network that does not say its levels: each part by itself
+        return _parts(found, without, everywhere)
     owner = {part: name for name, stage in stages.items() for part in stage.parts} | _REST
 
     def total(name: str, sizes: Mapping[str, int]) -> int:
@@ -48,6 +50,20 @@ def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehears
             checkpointed=total(name, everywhere.kept),
         )
         for name, stage in [("stem", None), *stages.items(), ("condition", None), ("loss", None)]
+    )
+
+
+def _parts(found: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
+    """A row for each part of a network, and one for the loss."""
+    known = {part.name: part for part in found.parts}
+    names = dict.fromkeys([*known, *without.kept, "loss"])
+    return tuple(
+        Row(
+            name=name, parameters=known[name].parameters if name in known else 0,
+            flops=2 * known[name].macs if name in known else 0, kept=without.kept.get(name, 0),
+            checkpointed=everywhere.kept.get(name, 0),
+        )
+        for name in names
     )
 
 

@@ -14,9 +14,10 @@ from snrise.runs.notes import notes
 from snrise.runs.pace import Pace, measure
 from snrise.runs.provenance import made_with
 from snrise.runs.run import Run
+from snrise.runs.starting import train
 from snrise.runs.summary import Summary, summarize
 
 __all__ = [
     "MAY_CHANGE", "Pace", "Run", "RunFolder", "Summary", "made_with", "measure", "notes", "saved_config", "settle",
-    "summarize",
+    "summarize", "train",
 ]

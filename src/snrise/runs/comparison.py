@@ -7,15 +7,16 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple, final
 
-from snrise import build
 from snrise._errors import SnriseError, require
 from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.documents import differences
 from snrise.evaluation import Judgement, Reference, judge
+from snrise.experiment import Experiment, compared
 from snrise.metrics import Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
+from snrise.trained import load
 from snrise.training import checkpoints
 from snrise.training.files import write_atomically
 
@@ -80,9 +81,7 @@ class Comparison:
         files = checkpoints(folder / "checkpoints")
         if files and _seen(files[-1]) >= config.training.images:
             return
-        dataset = build.dataset(config)
-        state = build.state(config, dataset.class_count, device)
-        with Run(config, folder, dataset, state, tell=lambda line: None) as run:
+        with Run(Experiment.of(config, device=device), folder, tell=lambda line: None) as run:
             try:
                 for report in run:
                     yield report.images_seen
@@ -98,7 +97,7 @@ class Comparison:
         file = folder / "points.json"
         known = json.loads(file.read_text()) if file.exists() else {}
         times = _seconds(folder)
-        reference = Reference.of(build.compared(self.config(arm, seed)), self.extractor)
+        reference = Reference.of(compared(self.config(arm, seed)), self.extractor)
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
             if key not in known:
@@ -119,7 +118,7 @@ class Comparison:
     def _judge(
         self, checkpoint: Path, reference: Reference, device: Any, watch: Callable[[float], None] | None
     ) -> Judgement:
-        return judge(build.open_run(checkpoint, device=device).samples(self.number, watch=watch), reference)
+        return judge(load(checkpoint, device=device).samples(self.number, watch=watch), reference)
 
 
 def table(points: Sequence[Point], metric: str) -> list[Row]:

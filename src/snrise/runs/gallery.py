@@ -1,6 +1,6 @@
 """Pictures by number, each with what made it, in a folder that is gone on with where it was left.
 
->>> gallery = Gallery(trained=build.open_run(Path("runs/emoji-32")), seed=1)  # doctest: +SKIP
+>>> gallery = Gallery(trained=snrise.load("runs/emoji-32"), seed=1)  # doctest: +SKIP
 >>> for done in gallery.fill(Path("pictures"), range(10_000)):  # doctest: +SKIP
 ...     print(f"{done} pictures are there")
 """
@@ -22,12 +22,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from snrise import build, documents
-from snrise._errors import SnriseError, invalid, require
+from snrise import documents
+from snrise._errors import SnriseError, invalid
 from snrise._typing import Labels
-from snrise.build import Trained
-from snrise.construct import plain
-from snrise.training import Generation, State, draw_labels, generate, trajectory
+from snrise.construct import construct, plain
+from snrise.samplers import Grid
+from snrise.trained import Trained
+from snrise.training import Generation, State, generate, trajectory
 from snrise.training.files import held, write_atomically
 
 __all__ = ["KEY", "SETTINGS", "Gallery", "as_png", "command_of", "origin_of"]
@@ -57,18 +58,11 @@ class Gallery:
     @cached_property
     def how(self) -> Generation:
         """The way from noise to pictures."""
-        return build.generation(self.trained.config, weak=None if self.weak is None else self.weak.network)
+        return self.trained.generation(None if self.weak is None else self.weak.network)
 
     def labels(self, numbers: range) -> Labels | None:
         """The class numbers of some pictures; None for a network without classes."""
-        if self.classes:
-            chosen = self.trained.labels_of(self.classes)
-            return torch.tensor([chosen[i % len(chosen)] for i in numbers])
-        if self.trained.classes is None:
-            return None
-        frequencies = self.trained.frequencies
-        require(frequencies is not None, "checkpoint.frequencies", frequencies, "the share of each class")
-        return draw_labels(frequencies or (), numbers.stop, self.seed)[numbers.start :]
+        return self.trained.labels(numbers, self.seed, self.classes)
 
     def draw(
         self, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
@@ -80,15 +74,12 @@ class Gallery:
         self, numbers: range, labels: Labels | None, batch: int, watch: Callable[[float], None] | None
     ) -> Iterator[Tensor]:
         return generate(
-            self.trained.network, self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start,
-            watch=watch,
+            self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start, watch=watch
         )
 
     def states(self, numbers: range) -> Iterator[State]:
         """Yield the states that some pictures pass through, all of them at a time, as `trajectory` does."""
-        return trajectory(
-            self.trained.network, self.how, self.labels(numbers), len(numbers), seed=self.seed, first=numbers.start
-        )
+        return trajectory(self.how, self.labels(numbers), len(numbers), seed=self.seed, first=numbers.start)
 
     def settings(self) -> dict[str, Any]:
         """What all of the pictures are made with, as JSON holds it."""
@@ -101,7 +92,7 @@ class Gallery:
 
     def origin(self) -> dict[str, Any]:
         """The settings, and what computed them."""
-        device = next(self.trained.network.parameters()).device.type
+        device = self.how.device.type
         made = {"snrise": version("snrise"), "torch": str(torch.__version__), "device": device}
         return self.settings() | {"made_with": made}
 
@@ -172,7 +163,10 @@ def _identity(trained: Trained) -> dict[str, Any]:
 
 def _differences(path: Path, mine: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     try:
-        return documents.differences(json.loads(path.read_text(encoding="utf-8")), mine)
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(theirs.get("sampling", {}).get("grid"), str):  # earlier versions wrote the name alone
+            theirs["sampling"]["grid"] = plain(construct(Grid, theirs["sampling"]["grid"], "grid"))
+        return documents.differences(theirs, mine)
     except ValueError as error:
         raise SnriseError(f"{path}: not JSON: {error}; choose another --out") from None
 

@@ -1,5 +1,6 @@
 """How long a run will take on this machine, from a few seconds of it."""
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,11 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from snrise import build
 from snrise._errors import require
-from snrise.config import RunConfig
 from snrise.data import Batch, Cache, Dataset
-from snrise.training import Report, generate, train
+from snrise.experiment import Experiment
+from snrise.training import Generation, Report, TrainState, generate, train
 
 __all__ = ["Pace", "measure", "trial"]
 
@@ -48,16 +48,18 @@ class Pace(NamedTuple):
         return max(1, int((seconds - self.grid_seconds) / each / batch)) * batch
 
 
-def trial(config: RunConfig, dataset: Dataset, device: torch.device | None = None) -> Iterator[Report]:
-    """Steps from a run's beginning, without an end, on a state that is thrown away.
+def trial(experiment: Experiment) -> Iterator[Report]:
+    """Steps from an experiment's beginning, without an end, of a copy that is thrown away.
 
     Where decoded pixels are kept, the first few batches come again and again: what is decoded once, in the first pass
     over the data, is no part of a run's speed.
     """
-    batches = dataset.batches(config.training.batch, seed=config.seed)
-    if dataset.cached is not Cache.NONE:
+    data = experiment.data
+    batches = data.batches(experiment.batch, seed=experiment.seed)
+    if isinstance(data, Dataset) and data.cached is not Cache.NONE:
         batches = _again(list(islice(batches, WARM)))
-    return train(build.state(config, dataset.class_count, device), batches, build.recipe(config))
+    copied = replace(experiment, network=copy.deepcopy(experiment.network))
+    return train(TrainState.of(copied), batches, copied)
 
 
 def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
@@ -68,33 +70,30 @@ def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
         position += len(batch.images)
 
 
-def measure(
-    config: RunConfig, dataset: Dataset, device: torch.device | None = None, *, seconds: float = SECONDS,
-    grids: bool = True,
-) -> Pace:
-    """Train for some seconds, at least 4 steps, on a state that is thrown away, and draw a few pictures in one step.
+def measure(experiment: Experiment, *, seconds: float = SECONDS, grids: bool = True) -> Pace:
+    """Train for some seconds, at least 4 steps, a copy that is thrown away, and draw a few pictures in one step.
 
     Without `grids`, sample grids are taken to cost nothing.
     """
     require(seconds >= 0, "measure.seconds", seconds, "0 or more")
-    steps = trial(config, dataset, device)
+    steps = trial(experiment)
     for _ in islice(steps, WARM):
         pass
     started, images, count = time.perf_counter(), 0, 0
     while count < LEAST or time.perf_counter() - started < seconds:
         images, count = images + len(next(steps).indices), count + 1
     rate = images / (time.perf_counter() - started)
-    return Pace(rate, _grid_seconds(config, dataset, device) if grids else 0.0, config.log.samples)
+    return Pace(rate, _grid_seconds(experiment) if grids else 0.0, experiment.log.samples)
 
 
-def _grid_seconds(config: RunConfig, dataset: Dataset, device: torch.device | None) -> float:
+def _grid_seconds(experiment: Experiment) -> float:
     """Of a grid, by the first step of some of its pictures."""
-    network, how = build.network(config, dataset.class_count, device), build.generation(config)
-    count, steps = min(DRAWN, config.log.grid), len(how.logsnrs) - 1
-    labels = None if dataset.class_count is None else torch.zeros(count, dtype=torch.int64)
-    one = replace(how, logsnrs=how.logsnrs[[0, -1]])
+    sampling, count = experiment.sampling, min(DRAWN, experiment.log.grid)
+    how = Generation.of(experiment.settings, experiment.network)
+    labels = None if experiment.classes is None else torch.zeros(count, dtype=torch.int64)
+    one = replace(how, sampling=replace(sampling, steps=1))
     started = time.perf_counter()
-    for _ in generate(network, one, labels, count):
+    for _ in generate(one, labels, count):
         pass
-    evaluations = how.sampler.evaluations(steps) / how.sampler.evaluations(1)
-    return (time.perf_counter() - started) * evaluations * config.log.grid / count
+    evaluations = sampling.sampler.evaluations(sampling.steps) / sampling.sampler.evaluations(1)
+    return (time.perf_counter() - started) * evaluations * experiment.log.grid / count

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 import snrise
-from snrise.data import Dataset
+from snrise.data import Data
 
 __all__ = ["made_with"]
 
 PACKAGES = ("snrise", "numpy", "pillow")
 
 
-def made_with(dataset: Dataset) -> dict[str, str]:
+def made_with(data: Data) -> dict[str, str]:
     """Versions, the commit of snrise and of the folder one works in, and the data's fingerprint and size.
 
     A folder that is under no version control has no commit; one with changes that are not committed ends in `+changes`.
@@ -27,7 +27,7 @@ def made_with(dataset: Dataset) -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "torch": str(torch.__version__), "python": platform.python_version(),
         **{name: commit for name, commit in commits.items() if commit},
-        "data": dataset.fingerprint, "images": str(len(dataset)),
+        "data": data.fingerprint, **({} if data.length is None else {"images": str(data.length)}),
     }
 
 

@@ -10,16 +10,17 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from snrise import build
 from snrise._errors import SnriseError
-from snrise.config import RunConfig, to_yaml
+from snrise.config import to_yaml
 from snrise.construct import plain
-from snrise.data import Dataset
+from snrise.experiment import Experiment
 from snrise.plots import sample_grid
 from snrise.runs.folder import RunFolder, settle
 from snrise.runs.provenance import made_with
+from snrise.trained import newest
 from snrise.training import (
     Checkpoint,
+    Generation,
     OnFault,
     Report,
     Spikes,
@@ -49,9 +50,8 @@ class Run:
     it. Close it, or use it as a context: then no other process trains in the folder.
 
     Args:
-        config: the settings.
+        experiment: what is trained, its network in place.
         folder: where the run is, or will be.
-        dataset, state: as `build` makes them of the config; the state is at its beginning.
         tell: takes one line at a time on what goes on.
 
     Raises:
@@ -59,20 +59,19 @@ class Run:
             shall stop it, for lack of memory, and for files that cannot be written.
     """
 
-    def __init__(
-        self, config: RunConfig, folder: Path, dataset: Dataset, state: TrainState, tell: Callable[[str], None] = print
-    ) -> None:
-        self.folder, self.dataset, self.state, self.tell = RunFolder(folder), dataset, state, tell
-        self.recipe, self.how = build.recipe(config), build.generation(config)
-        self.meter, self.spikes = Meter(self.recipe.levels), Spikes()
+    def __init__(self, experiment: Experiment, folder: str | Path, tell: Callable[[str], None] = print) -> None:
+        self.experiment, self.data, self.folder, self.tell = experiment, experiment.data, RunFolder(Path(folder)), tell
+        self.meter, self.spikes = Meter(experiment.drawn), Spikes()
         self._before: list[Tensor] | None = None
         self._since_checkpoint = 0
         self._told = 0
+        settings = experiment.settings
         with ExitStack() as stack:
-            stack.enter_context(held(folder))
-            for change in settle(self.folder, config):
+            stack.enter_context(held(self.folder.path))
+            for change in settle(self.folder, settings):
                 tell(f"changed: {change}")
-            self.config = replace(config, made_with=made_with(dataset))
+            self.config = replace(settings, made_with=made_with(self.data))
+            self.state = TrainState.of(experiment)
             self._resume()
             write_atomically(self.folder.config, to_yaml(self.config).encode())
             self._open_logs()
@@ -90,13 +89,13 @@ class Run:
 
     def __iter__(self) -> Iterator[Report]:
         """Train to the end, or until nobody asks for the next step; `save` is for the caller to say then."""
-        config = self.config
-        batches = self.dataset.batches(config.training.batch, seed=config.seed, position=self.state.position)
-        if config.training.on_fault is OnFault.ROLLBACK and not self.state.step:
+        how = self.experiment
+        batches = self.data.batches(how.batch, seed=how.seed, position=self.state.position)
+        if how.on_fault is OnFault.ROLLBACK and not self.state.step:
             self.save()
         self._remember(self.state.images_seen)
         try:
-            for report in train(self.state, batches, self.recipe, images=config.training.images):
+            for report in train(self.state, batches, how, images=how.images):
                 self._see(report)
                 yield report
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
@@ -120,9 +119,9 @@ class Run:
 
     def _start(self) -> None:
         """Begin with the weights of another run, if the settings say so."""
-        if self.config.training.start is None:
+        if self.experiment.start is None:
             return
-        file = build.newest(Path(self.config.training.start))
+        file = newest(Path(self.experiment.start))
         own = start_from(self.state, file)
         kept = f"; as drawn: {', '.join(own[:4])}{f' and {len(own) - 4} more' if len(own) > 4 else ''}" if own else ""
         self.tell(f"beginning with the weights of {file}{kept}")
@@ -144,15 +143,15 @@ class Run:
             self.tell("the files have changed since the last checkpoint: the run is no longer exactly repeatable")
 
     def _data(self) -> dict[str, Any]:
-        source, frequencies = self.dataset.source, self.dataset.label_frequencies
+        classes, frequencies = self.experiment.classes, self.experiment.frequencies
         return {
-            "images": len(self.dataset), "fingerprint": self.config.made_with["data"],
-            "classes": None if source.classes is None else list(source.classes),
-            "frequencies": None if frequencies is None else frequencies.tolist(),
+            "images": self.data.length, "fingerprint": self.config.made_with["data"],
+            "classes": None if classes is None else list(classes),
+            "frequencies": None if frequencies is None else list(frequencies),
         }
 
     def _open_logs(self) -> None:
-        log, seen = self.config.log, self.state.images_seen
+        log, seen = self.experiment.log, self.state.images_seen
         forget_later(self.folder.averages, seen)
         path = self.folder.path
         self.journal: list[Writer] = [JsonLines(self.folder.log, seen)]
@@ -163,9 +162,9 @@ class Run:
         self.events = JsonLines(self.folder.events, self.state.position, by="position")
 
     def _see(self, report: Report) -> None:
-        log, end = self.config.log, report.images_seen >= self.config.training.images
+        log, end = self.experiment.log, report.images_seen >= self.experiment.images
         self.meter.add(report)
-        if len(self.dataset.skipped) > self._told:
+        if len(self.data.skipped) > self._told:
             self._write_skipped()
         if report.fault is not None:
             self._fault(report, report.fault)
@@ -174,7 +173,7 @@ class Run:
             self._event("spike", report, usual_loss=self.spikes.mean)
         if end or self._due(report, log.every):
             values = self.meter.read(report) | {
-                "update_ratio": self._update_ratio(), "faults": self.state.faults, "skipped": len(self.dataset.skipped),
+                "update_ratio": self._update_ratio(), "faults": self.state.faults, "skipped": len(self.data.skipped),
             }
             for writer in self.journal:
                 writer.write(values)
@@ -191,8 +190,8 @@ class Run:
 
     def _remember(self, seen: int) -> None:
         """Keep the weights as they are before a step that will be logged, to measure how far it moves them."""
-        end = seen + self.config.training.batch
-        logged = end >= self.config.training.images or crosses(seen, end, self.config.log.every)
+        end = seen + self.experiment.batch
+        logged = end >= self.experiment.images or crosses(seen, end, self.experiment.log.every)
         weights = self.state.network.parameters()
         self._before = [p.detach().clone() for p in weights] if logged else None
 
@@ -212,7 +211,7 @@ class Run:
         losses = report.eps_losses.tolist()
         rows = sorted(zip(losses, report.logsnr.tolist(), report.indices, strict=True), key=_badness, reverse=True)
         images = [
-            {"name": self.dataset.source.name(i), "logsnr": _number(logsnr), "eps_loss": _number(loss)}
+            {"name": self.data.name(i), "logsnr": _number(logsnr), "eps_loss": _number(loss)}
             for loss, logsnr, i in rows[:NAMED]
         ]
         self.events.write({
@@ -222,12 +221,12 @@ class Run:
 
     def _fault(self, report: Report, where: str) -> None:
         """Skip, roll back or stop after a step that was dropped."""
-        how, limit = self.config.training.on_fault, self.config.training.fault_limit
+        how, limit = self.experiment.on_fault, self.experiment.fault_limit
         self._since_checkpoint += 1
         stop = how is OnFault.STOP or self._since_checkpoint > limit
         self._event("fault", report, where=where, action=str(OnFault.STOP if stop else how))
         logsnr = f"{report.logsnr.min():.1f} … {report.logsnr.max():.1f}"
-        names = ", ".join(self.dataset.source.name(i) for i in report.indices[:2])
+        names = ", ".join(self.data.name(i) for i in report.indices[:2])
         told = (
             f"not finite after {report.images_seen:,} images, step {report.step}: {where}; λ {logsnr}; "
             f"{names} and {max(0, len(report.indices) - 2)} more, named in {self.folder.events}"
@@ -255,16 +254,16 @@ class Run:
         self._remember(self.state.images_seen)
 
     def _write_skipped(self) -> None:
-        skipped = self.dataset.skipped
+        skipped = self.data.skipped
         self._told = len(skipped)
         write_atomically(self.folder.skipped, "".join(f"{skipped[i]}\n" for i in sorted(skipped)).encode())
 
     def draw(self) -> Path:
         """A grid of samples from the averaged weights, always of the same noise and classes; its file."""
-        count, frequencies = self.config.log.grid, self.dataset.label_frequencies
-        labels = None if frequencies is None else draw_labels(frequencies.tolist(), count, self.config.seed)
+        count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
+        labels = None if frequencies is None else draw_labels(frequencies, count, seed)
         with self.state.ema.applied_to(self.state.network) as network:
-            images = torch.cat(list(generate(network, self.how, labels, count, seed=self.config.seed)))
+            images = torch.cat(list(generate(Generation.of(self.config, network), labels, count, seed=seed)))
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)
@@ -272,7 +271,7 @@ class Run:
 
     def save(self) -> Path:
         """A checkpoint of where the run is; its file."""
-        log = self.config.log
+        log = self.experiment.log
         extra = self._data() | {"meter": self.meter.state(), "spikes": self.spikes.state()}
         save_averages(self.state, self.folder.averages)
         path = save_state(
@@ -282,7 +281,7 @@ class Run:
         return path
 
     def _out_of_memory(self, error: BaseException) -> NoReturn:
-        how, (height, width) = self.config.training, self.config.data.resolution
+        how, (height, width) = self.experiment, self.experiment.size
         parts = min(how.batch, 2 * how.accumulate)
         raise SnriseError(
             f"out of memory: {how.batch} images of {height}x{width} in {how.accumulate} parts on {self.state.device}; "

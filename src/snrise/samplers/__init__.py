@@ -21,14 +21,24 @@ from snrise._errors import invalid
 from snrise._typing import Images, Scalars
 from snrise.denoisers import Denoiser
 from snrise.samplers.ancestral import Ancestral, Ddim
-from snrise.samplers.grids import GRIDS, Grid, Karras, Trailing, uniform_logsnr, uniform_time
+from snrise.samplers.grids import (
+    GRIDS,
+    Grid,
+    Karras,
+    Trailing,
+    UniformLogSnr,
+    UniformTime,
+    uniform_logsnr,
+    uniform_time,
+)
 from snrise.samplers.heun import Heun
 from snrise.samplers.multistep import DpmSolverPP
 from snrise.samplers.noise import Generators, generators, normal_like
 
 __all__ = [
     "GRIDS", "SAMPLERS", "Ancestral", "Ddim", "DpmSolverPP", "Generators", "Grid", "Heun", "Karras", "Sampler",
-    "Trailing", "generators", "last", "normal_like", "start", "uniform_logsnr", "uniform_time",
+    "Trailing", "UniformLogSnr", "UniformTime", "generators", "last", "normal_like", "start", "uniform_logsnr",
+    "uniform_time",
 ]
 
 

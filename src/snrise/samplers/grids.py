@@ -13,7 +13,7 @@ from snrise._errors import require
 from snrise._typing import Scalars
 from snrise.schedules import Schedule
 
-__all__ = ["GRIDS", "Grid", "Karras", "Trailing", "uniform_logsnr", "uniform_time"]
+__all__ = ["GRIDS", "Grid", "Karras", "Trailing", "UniformLogSnr", "UniformTime", "uniform_logsnr", "uniform_time"]
 
 
 @runtime_checkable
@@ -23,27 +23,39 @@ class Grid(Protocol):
     def __call__(self, schedule: Schedule, steps: int, /) -> Scalars: ...
 
 
-def uniform_time(schedule: Schedule, steps: int) -> Scalars:
+@final
+@dataclass(frozen=True)
+class UniformTime:
     """λ(t) at t = 1, …, 0 in equal steps.
 
     >>> from snrise.schedules import Cosine
     >>> uniform_time(Cosine(), 4)
     tensor([-15.0000,  -1.7612,   0.0000,   1.7612,  15.0000], dtype=torch.float64)
     """
-    _check_steps(steps, "uniform_time")
-    return schedule(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
+
+    def __call__(self, schedule: Schedule, steps: int) -> Scalars:
+        _check_steps(steps, "uniform_time")
+        return schedule(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
 
 
-def uniform_logsnr(schedule: Schedule, steps: int) -> Scalars:
+@final
+@dataclass(frozen=True)
+class UniformLogSnr:
     """Equal steps in λ between the ends of the schedule, which must be finite. Lu et al. 2022 (arXiv 2206.00927).
 
     >>> from snrise.schedules import Cosine
     >>> uniform_logsnr(Cosine(), 4)
     tensor([-15.0000,  -7.5000,   0.0000,   7.5000,  15.0000], dtype=torch.float64)
     """
-    _check_steps(steps, "uniform_logsnr")
-    noisy, clean = _finite_ends(schedule, "uniform_logsnr")
-    return torch.linspace(noisy, clean, steps + 1, dtype=torch.float64)
+
+    def __call__(self, schedule: Schedule, steps: int) -> Scalars:
+        _check_steps(steps, "uniform_logsnr")
+        noisy, clean = _finite_ends(schedule, "uniform_logsnr")
+        return torch.linspace(noisy, clean, steps + 1, dtype=torch.float64)
+
+
+uniform_time = UniformTime()
+uniform_logsnr = UniformLogSnr()
 
 
 @final
@@ -98,8 +110,8 @@ class Trailing:
 
 
 #: Every grid by the name that a config gives it.
-GRIDS: dict[str, Grid] = {
-    "karras": Karras(), "trailing": Trailing(), "uniform_logsnr": uniform_logsnr, "uniform_time": uniform_time,
+GRIDS: dict[str, type[Grid]] = {
+    "karras": Karras, "trailing": Trailing, "uniform_logsnr": UniformLogSnr, "uniform_time": UniformTime,
 }
 
 

@@ -12,12 +12,13 @@ tensor([ 10.8411,  -4.1589, -19.1589])
 
 from snrise.schedules.base import Schedule, density
 from snrise.schedules.formulas import Cosine, FlowMatching, LinearBeta, LogNormal, UniformLogSnr, UniformPower
-from snrise.schedules.resolution import Ends, for_resolution, interpolated_for_resolution, shift_factor
+from snrise.schedules.resolution import ByResolution, Ends, for_resolution, interpolated_for_resolution, shift_factor
 from snrise.schedules.tabulated import Tabulated
 from snrise.schedules.wrappers import Clipped, Interpolated, Shifted, ZeroTerminalSnr
 
 __all__ = [
-    "SCHEDULES", "Clipped", "Cosine", "Ends", "FlowMatching", "Interpolated", "LinearBeta", "LogNormal", "Schedule",
+    "SCHEDULES", "ByResolution", "Clipped", "Cosine", "Ends", "FlowMatching", "Interpolated", "LinearBeta",
+    "LogNormal", "Schedule",
     "Shifted", "Tabulated", "UniformLogSnr", "UniformPower", "ZeroTerminalSnr", "density", "for_resolution",
     "interpolated_for_resolution", "shift_factor",
 ]

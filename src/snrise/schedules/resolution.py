@@ -1,8 +1,8 @@
 """The one idea: a schedule follows the resolution."""
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 from snrise._errors import invalid, require, unknown
 from snrise._typing import Size, StrEnum
@@ -59,6 +59,37 @@ def interpolated_for_resolution(
     if noisy == clean:
         return shifted
     return Interpolated(clean=shifted, noisy=for_resolution(base, image, noisy, ends=ends))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ByResolution:
+    """A schedule at any resolution: `base`, stated for images of the `reference` size, is shifted to that asked for.
+
+    `reference` None leaves it as it is. `noisy_reference` interpolates to a second shift at the noisy end.
+
+    >>> ByResolution(base=Cosine(), reference=(64, 64))((128, 128)).factor
+    2.0
+    """
+
+    base: Schedule = Cosine()
+    reference: Size | None = (64, 64)
+    noisy_reference: Size | None = None
+    ends: Ends = Ends.MOVE
+
+    def __post_init__(self) -> None:
+        good = self.reference is not None or self.noisy_reference is None
+        require(good, "noisy_reference", self.noisy_reference, "null while reference is null")
+
+    def __call__(self, image: Size) -> Schedule:
+        if self.reference is None:
+            return self.base
+        noisy = self.reference if self.noisy_reference is None else self.noisy_reference
+        return interpolated_for_resolution(self.base, image, self.reference, noisy, ends=self.ends)
+
+    def stated_for(self, image: Size) -> "ByResolution":
+        """The same, a schedule that is stated for no resolution being that of this one."""
+        return replace(self, reference=self.reference or image)
 
 
 def _with_moved_limits(base: Schedule, by: float) -> Schedule:

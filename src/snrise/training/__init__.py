@@ -1,5 +1,8 @@
 """A run: one state, a loop that is a generator, checkpoints, and images from a trained network."""
 
+from snrise.config import WIDEST, OnFault, Optimizer
+from snrise.precision import Precision, autocast
+from snrise.rates import Decay, LearningRate
 from snrise.training.averages import average, forget_later, save_averages
 from snrise.training.checkpoint import (
     BrokenCheckpoint,
@@ -13,19 +16,18 @@ from snrise.training.checkpoint import (
     read_header,
     save_state,
 )
-from snrise.training.ema import WIDEST, Ema, Power
+from snrise.training.ema import Ema, Power
 from snrise.training.export import WeightFormat, export_weights
-from snrise.training.faults import OnFault, Spikes
+from snrise.training.faults import Spikes
 from snrise.training.generation import Generation, State, draw_labels, generate, trajectory
-from snrise.training.loop import Recipe, Report, train
-from snrise.training.optim import Decay, LearningRate, Optimizer, adamw, muon
-from snrise.training.precision import Precision, autocast
+from snrise.training.loop import Report, train
+from snrise.training.optim import adamw, muon
 from snrise.training.starting import start_from
 from snrise.training.state import TrainState
 
 __all__ = [
     "WIDEST", "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer",
-    "Power", "Precision", "Recipe", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast",
+    "Power", "Precision", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast",
     "average", "checkpoints", "draw_labels", "export_weights", "forget_later", "generate", "latest", "load_latest",
     "load_network", "load_state", "muon", "newest_whole", "read_header", "save_averages", "save_state", "start_from",
     "train", "trajectory",

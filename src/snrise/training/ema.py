@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snrise._errors import require
+from snrise.config import WIDEST
 
 __all__ = ["Ema", "decay"]
 
@@ -25,10 +26,6 @@ def decay(half_life: float, images_seen: int, batch: int) -> float:
     """
     half_life = min(half_life, RAMP * images_seen)
     return 0.0 if half_life <= 0 else 0.5 ** (batch / half_life)
-
-
-#: The largest σ_rel that a power has: that of γ = 0, the plain mean of all weights so far.
-WIDEST = 12**-0.5
 
 
 @final

@@ -7,21 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snrise._typing import StrEnum
-
-__all__ = ["OnFault", "Spikes", "first_nonfinite"]
-
-
-class OnFault(StrEnum):
-    """What a run does after a step whose loss or gradient is not finite; the step itself is always dropped.
-
-    `skip` goes on with the next batch, `rollback` goes back to the weights of the last checkpoint and on with the next
-    batch, `stop` ends the run.
-    """
-
-    SKIP = "skip"
-    ROLLBACK = "rollback"
-    STOP = "stop"
+__all__ = ["Spikes", "first_nonfinite"]
 
 
 def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, final
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor, nn
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr, Network, Scalars, Size
+from snrise.config import RunConfig, Sampling
 from snrise.data import to_uint8
 from snrise.denoisers import Denoiser, clipped, dynamically_clipped, from_network, guided_within, upsampled
 from snrise.networks.base import evaluating
+from snrise.precision import Precision, autocast
 from snrise.process import Target
-from snrise.samplers import Ancestral, Sampler, generators, last, start
-from snrise.training.precision import Precision, autocast
+from snrise.samplers import generators, last, start
+from snrise.schedules import Schedule
 
 __all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
 
@@ -25,45 +28,75 @@ LABEL_BLOCK = 16
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
-    """How images come out.
+    """A network, and all that turns it to images.
 
     Attributes:
+        network: any that was trained as `target` and `schedule` say.
         target: what the network predicts, and the process.
-        size: height and width of the images, also where they are upsampled.
-        logsnrs: λ at which the sampler stops.
-        sampler: the way there.
-        guidance: its scale; 1 is none. Without labels there is none either, unless there is a weak network.
-        guidance_interval: the λ between which there is any.
+        schedule: that of the images' size.
+        size: height and width of the images that the network makes; upsampled ones are larger.
+        sampling: the way from noise to images.
         weak: a weaker network that guidance leads away from, instead of the same network without labels.
-        rescale: φ, how far the contrast that guidance adds is taken back.
-        clip: whether x̂ is held within [−1, 1].
-        dynamic_clip: the percentile of |x̂| at which it is clipped, to be scaled into that range; None cuts it off.
-        upsample: how many times as large as those that the network knows the images are.
         precision: what the network computes in.
     """
 
+    network: nn.Module
     target: Target
+    schedule: Schedule
     size: Size
-    logsnrs: Scalars
-    sampler: Sampler = Ancestral()
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = (-torch.inf, torch.inf)
+    sampling: Sampling = Sampling()
     weak: nn.Module | None = None
-    rescale: float = 0.0
-    clip: bool = True
-    dynamic_clip: float | None = None
-    upsample: int = 1
     precision: Precision = Precision.AUTO
 
-    def __post_init__(self) -> None:
-        require(self.guidance >= 0, "Generation.guidance", self.guidance, "a number, 0 or more (1 is none)")
-        require(self.upsample >= 1, "Generation.upsample", self.upsample, "a whole number, 1 (as trained) or more")
-        require(
-            self.clip or self.dynamic_clip is None, "Generation.dynamic_clip", self.dynamic_clip,
-            "None where nothing is clipped", "clip=True",
+    @classmethod
+    def of(cls, config: RunConfig, network: nn.Module, weak: nn.Module | None = None) -> "Generation":
+        """How a run makes images with its network, on the schedule that it was trained with."""
+        size = config.data.resolution
+        return cls(
+            network=network, target=Target(config.loss.prediction, config.process), schedule=config.schedule(size),
+            size=size, sampling=config.sampling, weak=weak, precision=config.training.precision,
         )
+
+    @property
+    def whole_size(self) -> Size:
+        """Height and width of the images that come out."""
+        height, width = self.size
+        return self.sampling.upsample * height, self.sampling.upsample * width
+
+    @cached_property
+    def logsnrs(self) -> Scalars:
+        """λ at which the sampler stops."""
+        return self.sampling.grid(self.schedule, self.sampling.steps)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def denoiser(self, labels: Labels | None = None, context: Tensor | None = None) -> Denoiser:
+        """z [b c h w], λ [b] -> x̂, guided, upsampled and clipped as the settings say, for images of these labels.
+
+        Guidance leads away from the weak network if there is one, else from no labels and no context (zeros).
+        """
+        how, device = self.sampling, self.device
+        labels, context = (None if t is None else t.to(device) for t in (labels, context))
+        asked = _asked(self.network, self.precision)
+        denoise, reference = from_network(asked, self.target, labels, context), None
+        if self.weak is not None:
+            reference = from_network(_asked(self.weak, self.precision), self.target, labels, context)
+        elif labels is not None or context is not None:
+            none = None if context is None else torch.zeros_like(context)
+            reference = from_network(asked, self.target, None, none)
+        if reference is not None:
+            within = how.guidance_interval or (-math.inf, math.inf)
+            denoise = guided_within(denoise, reference, how.guidance, within, how.rescale)
+        if how.upsample > 1:
+            denoise = upsampled(denoise, how.upsample)
+        if how.dynamic_clip is not None:
+            return dynamically_clipped(denoise, how.dynamic_clip)
+        return clipped(denoise) if how.clip else denoise
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
@@ -97,21 +130,22 @@ class State(NamedTuple):
 
 
 def generate(
-    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, batch: int = 64,
-    first: int = 0, watch: Callable[[float], None] | None = None,
+    how: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
+    batch: int = 64, first: int = 0, watch: Callable[[float], None] | None = None,
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
-    `labels` [count] are class numbers, or None for no class; others are an error. Image i depends on the seed, i and
-    its label only: the batch changes at most its last rounding. `watch` takes how many images are done after each step
-    of the sampler, those under way as the share of their steps.
+    `labels` [count] are class numbers, or None for no class; others are an error. `context` [count m d] are vectors
+    that the network attends to. Image i depends on the seed, i and what it is told only: the batch changes at most its
+    last rounding. `watch` takes how many images are done after each step of the sampler, those under way as the share
+    of their steps.
     """
-    _check_labels(network, labels, count)
+    _check_labels(how.network, labels, count)
     share = 1 / (len(how.logsnrs) - 1)
     for begin in range(0, count, batch):
         size = min(batch, count - begin)
-        part = None if labels is None else labels[begin : begin + size]
-        states = _states(_denoiser(network, how, part), _device(network), how, first + begin, size, seed)
+        told = (None if t is None else t[begin : begin + size] for t in (labels, context))
+        states = _states(how, how.denoiser(*told), first + begin, size, seed)
         yield _picture(last(states if watch is None else _told(states, watch, begin, size * share)))
 
 
@@ -123,20 +157,21 @@ def _told(states: Iterator[Images], watch: Callable[[float], None], done: float,
 
 
 def trajectory(
-    network: nn.Module, how: Generation, labels: Labels | None, count: int, *, seed: int = 0, first: int = 0
+    how: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
+    first: int = 0,
 ) -> Iterator[State]:
     """Yield the states that images number first … first+count−1 of a seed pass through, all of them at a time.
 
     One state for each λ of the grid. The last is, in both its pictures, what `generate` makes of the same arguments.
     """
-    _check_labels(network, labels, count)
-    denoise, found = _denoiser(network, how, labels), []
+    _check_labels(how.network, labels, count)
+    denoise, found = how.denoiser(labels, context), []
 
     def watched(z: Images, logsnr: LogSnr) -> Images:
         found.append(denoise(z, logsnr))
         return found[-1]
 
-    states = _states(Denoiser(watched, denoise.process), _device(network), how, first, count, seed)
+    states = _states(how, Denoiser(watched, denoise.process), first, count, seed)
     z = next(states)
     # A sampler's first question in a step is about the state that it is at.
     for logsnr, after in zip(how.logsnrs[:-1], states, strict=True):
@@ -155,33 +190,11 @@ def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None
         require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
 
 
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
-
-
-def _states(
-    denoise: Denoiser, device: torch.device, how: Generation, first: int, count: int, seed: int
-) -> Iterator[Images]:
+def _states(how: Generation, denoise: Denoiser, first: int, count: int, seed: int) -> Iterator[Images]:
     """The sampler's states of images number first … first+count−1 of a seed."""
     own = generators(seed, first, count)
-    z = start(denoise, (count, 3, *how.size), how.logsnrs[0], own).to(device)
-    return how.sampler(denoise, z, how.logsnrs, own)
-
-
-def _denoiser(network: nn.Module, how: Generation, labels: Labels | None) -> Denoiser:
-    asked = _asked(network, how.precision)
-    labels = None if labels is None else labels.to(_device(network))
-    denoise = from_network(asked, how.target, labels)
-    reference = None if labels is None else from_network(asked, how.target)
-    if how.weak is not None:
-        reference = from_network(_asked(how.weak, how.precision), how.target, labels)
-    if reference is not None:
-        denoise = guided_within(denoise, reference, how.guidance, how.guidance_interval, how.rescale)
-    if how.upsample > 1:
-        denoise = upsampled(denoise, how.upsample)
-    if how.dynamic_clip is not None:
-        return dynamically_clipped(denoise, how.dynamic_clip)
-    return clipped(denoise) if how.clip else denoise
+    z = start(denoise, (count, 3, *how.whole_size), how.logsnrs[0], own).to(how.device)
+    return how.sampling.sampler(denoise, z, how.logsnrs, own)
 
 
 def _asked(network: nn.Module, precision: Precision) -> Network:
@@ -190,11 +203,11 @@ def _asked(network: nn.Module, precision: Precision) -> Network:
     The contexts are open while it computes only, never while a generator waits: who trains it meanwhile finds it as it
     was.
     """
-    device = _device(network)
+    device = next(network.parameters()).device
 
-    def ask(z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /) -> Tensor:
+    def ask(z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /, *context: Tensor) -> Tensor:
         with evaluating(network), torch.no_grad(), autocast(device, precision):
-            prediction: Tensor = network(z, logsnr, labels)
+            prediction: Tensor = network(z, logsnr, labels, *context)
             return prediction
 
     return ask

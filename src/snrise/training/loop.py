@@ -4,47 +4,21 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snrise._errors import require
 from snrise._typing import Labels, LogSnr, PerImage
 from snrise.data import Batch
-from snrise.levels import Levels
+from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
-from snrise.process import Target
+from snrise.precision import autocast
 from snrise.training.faults import first_nonfinite
-from snrise.training.optim import LearningRate
-from snrise.training.precision import Precision, autocast
 from snrise.training.state import TrainState
-from snrise.weightings import Constant, Weighting
 
-__all__ = ["Recipe", "Report", "step_seed", "train"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a step does. `factors` are the scales of the loss."""
-
-    target: Target
-    levels: Levels
-    learning_rate: LearningRate
-    weighting: Weighting = Constant()
-    factors: tuple[int, ...] = (1,)
-    clip: float | None = 1.0
-    class_dropout: float = 0.1
-    accumulate: int = 1
-    precision: Precision = Precision.AUTO
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.clip is None or self.clip > 0, "Recipe.clip", self.clip, "a norm above 0, or None")
-        require(0 <= self.class_dropout <= 1, "Recipe.class_dropout", self.class_dropout, "a share in [0, 1]")
-        require(self.accumulate >= 1, "Recipe.accumulate", self.accumulate, "a whole number above 0")
+__all__ = ["Report", "step_seed", "train"]
 
 
 class Report(NamedTuple):
@@ -76,7 +50,7 @@ def step_seed(seed: int, images_seen: int, use: str) -> int:
 
 
 def train(
-    state: TrainState, batches: Iterable[Batch], recipe: Recipe, *, images: int | None = None
+    state: TrainState, batches: Iterable[Batch], how: Experiment, *, images: int | None = None
 ) -> Iterator[Report]:
     """Train until `images` are seen or the batches end, whichever is first; a report after each step.
 
@@ -94,17 +68,17 @@ def train(
             batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
             f"the batch from image {state.position}", "start the batches at state.position",
         )
-        yield _step(state, batch, recipe, started, time.perf_counter() - started)
+        yield _step(state, batch, how, started, time.perf_counter() - started)
 
 
-def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_seconds: float) -> Report:
+def _step(state: TrainState, batch: Batch, how: Experiment, started: float, data_seconds: float) -> Report:
     count = len(batch.images)
-    rate = recipe.learning_rate(state.images_seen + count // 2)
+    rate = how.rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-    logsnr, losses, plain = _gradient(state, batch, recipe)
+    logsnr, losses, plain = _gradient(state, batch, how)
     parameters = list(state.network.parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if recipe.clip is None else recipe.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if how.clip is None else how.clip))
     losses, plain = losses.cpu(), plain.cpu()
     loss, fault = losses.mean().item(), None
     if math.isfinite(loss) and math.isfinite(norm):
@@ -115,7 +89,7 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
             average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
-        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, recipe))
+        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, how))
         state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
     state.position += count
@@ -127,28 +101,29 @@ def _step(state: TrainState, batch: Batch, recipe: Recipe, started: float, data_
     )
 
 
-def _gradient(state: TrainState, batch: Batch, recipe: Recipe) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(state: TrainState, batch: Batch, how: Experiment) -> tuple[Tensor, Tensor, Tensor]:
     """Add the batch's gradient to the parameters; λ, loss and ε-loss of each image, the last two on the device.
 
     All randomness is drawn for the whole batch at once, so accumulating over parts of it gives the same gradient. Noise
     is drawn on the device, which does it much faster than a CPU and need not wait for the copy.
     """
-    seed, count, device = step_seed(recipe.seed, batch.position, "noise"), len(batch.images), state.device
+    seed, count, device = step_seed(how.seed, batch.position, "noise"), len(batch.images), state.device
     generator = torch.Generator().manual_seed(seed)
     own = generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
-    logsnr, importance = recipe.levels(count, generator)
+    logsnr, importance = how.drawn(count, generator)
     eps = torch.randn(batch.images.shape, generator=own, device=device)
-    labels = _drop_labels(batch.labels, recipe, state, generator)
-    parts, size = [], -(-count // recipe.accumulate)
+    labels, context = _condition(batch, how, state.network, generator)
+    parts, size = [], -(-count // how.accumulate)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(step_seed(recipe.seed, batch.position, "dropout"))
+        torch.manual_seed(step_seed(how.seed, batch.position, "dropout"))
         for first in range(0, count, size):
             of = slice(first, first + size)
-            with autocast(device, recipe.precision):
+            with autocast(device, how.precision):
                 loss, plain = denoising_loss(
-                    state.network, recipe.target, _moved(batch.images[of], device), eps[of],
+                    state.network, how.target, _moved(batch.images[of], device), eps[of],
                     _moved(logsnr[of], device), None if labels is None else _moved(labels[of], device),
-                    weighting=recipe.weighting, factors=recipe.factors,
+                    None if context is None else _moved(context[of], device),
+                    weighting=how.weighting, factors=how.scales,
                 )
             loss = loss * _moved(importance[of], device)
             (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
@@ -163,12 +138,17 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _drop_labels(
-    labels: Labels | None, recipe: Recipe, state: TrainState, generator: torch.Generator
-) -> Labels | None:
-    """Replace some labels by the null class, for guidance later."""
-    classes = getattr(state.network, "classes", None)
-    if labels is None or classes is None:
-        return None
-    dropped = torch.rand(len(labels), generator=generator) < recipe.class_dropout
-    return torch.where(dropped, classes, labels)
+def _condition(
+    batch: Batch, how: Experiment, network: nn.Module, generator: torch.Generator
+) -> tuple[Labels | None, Tensor | None]:
+    """Labels and context vectors of a batch, for some of its images none: the null class, and zeros."""
+    classes: int | None = getattr(network, "classes", None)
+    context = batch.context
+    labels = None if classes is None else batch.labels
+    if labels is None and context is None:
+        return None, None
+    dropped = torch.rand(len(batch.images), generator=generator) < how.class_dropout
+    return (
+        None if labels is None else labels.masked_fill(dropped, classes or 0),
+        None if context is None else context.masked_fill(dropped[:, None, None], 0.0),
+    )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.precision import Precision, product_dtype
 from snrise.training.adamw import AdamW, in_memory_order
-from snrise.training.precision import Precision, product_dtype
 
 __all__ = ["Muon", "orthogonalized"]
 

@@ -1,63 +1,16 @@
-"""The optimizer and its learning rate, a pure function of the images seen."""
+"""The optimizers, with a group of parameters for each that is treated differently."""
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 from torch import nn
 
 from snrise._errors import invalid, require
-from snrise._typing import StrEnum
+from snrise.precision import Precision
 from snrise.training.adamw import AdamW
 from snrise.training.muon import Muon
-from snrise.training.precision import Precision
 
-__all__ = ["Decay", "LearningRate", "Optimizer", "adamw", "muon"]
-
-
-class Optimizer(StrEnum):
-    """Which optimizer a run uses."""
-
-    ADAMW = "adamw"
-    MUON = "muon"
-
-
-class Decay(StrEnum):
-    """The shape of the learning rate's fall to 0."""
-
-    LINEAR = "linear"
-    COSINE = "cosine"
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class LearningRate:
-    """Rise linearly over `warmup` images, stay, then fall to 0 over the last `decay` share of `total` images.
-
-    >>> rate = LearningRate(peak=1.0, warmup=100, total=1000, decay=0.5)
-    >>> [rate(images_seen) for images_seen in (0, 50, 200, 750, 1000)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-
-    peak: float
-    total: int
-    warmup: int = 0
-    decay: float = 0.0
-    shape: Decay = Decay.LINEAR
-
-    def __post_init__(self) -> None:
-        require(self.peak > 0, "LearningRate.peak", self.peak, "a number above 0")
-        require(self.warmup >= 0, "LearningRate.warmup", self.warmup, "a number of images, 0 or more")
-        require(0 <= self.decay <= 1, "LearningRate.decay", self.decay, "a share of the run in [0, 1]")
-
-    def __call__(self, images_seen: int) -> float:
-        rise = min(1.0, images_seen / self.warmup) if self.warmup else 1.0
-        left = max(0.0, self.total - images_seen)
-        fall = min(1.0, left / (self.decay * self.total)) if self.decay else 1.0
-        if self.shape is Decay.COSINE:
-            fall = 0.5 - 0.5 * math.cos(math.pi * fall)
-        return self.peak * rise * fall
+__all__ = ["adamw", "muon"]
 
 
 def adamw(

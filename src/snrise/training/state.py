@@ -1,11 +1,15 @@
 """The state of a run: one dataclass is all that a checkpoint holds."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-from snrise.training.ema import Ema
+from snrise.config import Optimizer, Training
+from snrise.experiment import Experiment
+from snrise.training.ema import Ema, Power
+from snrise.training.optim import adamw, muon
 
 __all__ = ["TrainState"]
 
@@ -29,6 +33,19 @@ class TrainState:
     images_seen: int = 0
     position: int = 0
     faults: int = 0
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "TrainState":
+        """An experiment at its beginning. It trains the experiment's own network, in place."""
+        return cls.begun(experiment, experiment.network)
+
+    @classmethod
+    def begun(cls, how: Training, network: nn.Module) -> "TrainState":
+        """A network at the beginning of its training."""
+        make = partial(muon, precision=how.precision) if how.optimizer is Optimizer.MUON else adamw
+        optimizer = make(network, betas=how.betas, weight_decay=how.weight_decay)
+        powers = tuple(Ema(network, Power(width)) for width in how.averages)
+        return cls(network=network, ema=Ema(network, how.ema_half_life), optimizer=optimizer, powers=powers)
 
     @property
     def device(self) -> torch.device:

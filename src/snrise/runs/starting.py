@@ -1,0 +1,167 @@
+"""Training as it is asked for: from a recipe's name, data, a resolution and a time to a run that is done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snrise import documents, growing
+from snrise._errors import SnriseError, require
+from snrise._typing import Size
+from snrise.config import parse
+from snrise.data import Dataset
+from snrise.diagnostics import diagnose
+from snrise.experiment import Experiment
+from snrise.precision import Precision, bf16_is_native, resolved
+from snrise.quantities import duration, parse_size, parse_time, speed
+from snrise.runs.folder import RunFolder, saved_config
+from snrise.runs.notes import notes
+from snrise.runs.pace import measure
+from snrise.runs.run import Run
+from snrise.trained import Trained, beginning, load, transferred
+
+__all__ = ["cautions", "document_for", "introduction", "paced", "time_for", "train"]
+
+#: Runs of fewer steps are not measured before they start.
+FEW = 80
+#: A run that takes more seconds is told how it could be shorter.
+LONG = 600
+
+
+def train(
+    data: str | Path | None = None, *settings: str, recipe: str | None = None,
+    resolution: int | str | Size | None = None,
+    start: str | Path | None = None, grow: int | None = None, budget: str | None = None,
+    out: str | Path | None = None, device: torch.device | str | None = None, tell: Callable[[str], None] = print,
+) -> Trained:
+    """Train a recipe to its end, or go on where it stopped: what `snrise train` does. The averaged network.
+
+    Args:
+        data: a folder of images, WebDataset shards, or "emoji"; None for the recipe's.
+        settings: `key=value`, such as "training.batch=16".
+        recipe: its name, or a YAML file; by default "emoji-32", or "folder" for data of one's own.
+        resolution: a side in pixels, "HEIGHTxWIDTH" or (height, width).
+        start: a run or built-in model whose weights and settings it begins with.
+        grow: with `start`, 2 for twice its side.
+        budget: how long to train, such as "10m".
+        out: the run's folder; by default "runs/NAME".
+        device: where to train; by default on a GPU if there is one.
+        tell: takes one line at a time on what goes on.
+
+    Raises:
+        SnriseError: for what is wrong with any of these, before anything is computed.
+    """
+    given = [*([] if recipe is None else [recipe]), *settings]
+    seconds = None if budget is None else time_for(budget, given)
+    size = None if resolution is None else str(resolution)
+    if isinstance(resolution, tuple):
+        size = "x".join(map(str, resolution))
+    asked = document_for(given, None if data is None else str(data), size, None if start is None else Path(start), grow)
+    config = growing.with_measured_bands(parse(asked))
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    experiment = Experiment.of(config, device=where)
+    for line in (*introduction(experiment, where), *cautions(experiment, where)):
+        tell(line)
+    folder = Path(out or Path("runs") / config.name)
+    experiment = paced(experiment, RunFolder(folder), seconds, tell)
+    with Run(experiment, folder, tell) as run:
+        for _ in run:
+            pass
+        run.save()
+        tell(f"done: {run.draw()}")
+    return load(folder, device=where)
+
+
+def document_for(
+    arguments: Sequence[str], data: str | None, resolution: str | None, start: Path | None, grow: int | None
+) -> dict[str, Any]:
+    """The plain settings of a run that is asked for so: see `snrise train`."""
+    names = [a for a in arguments if "=" not in a]
+    require(len(names) <= 1, "train", names, "one recipe or config file, then key=value settings")
+    require(grow is None or (start is not None and not names), "--grow", grow, "with --from, and no recipe beside it")
+    if start is not None and grow is not None:
+        document = growing.grown(start, grow)
+    elif start is not None and not names:
+        document = transferred(start)
+    else:
+        default = "folder" if data not in (None, "emoji") else documents.DEFAULT_RECIPE
+        document = documents.read_document(names[0] if names else default)
+        if start is not None:
+            document["training"] = document.get("training", {}) | {"start": beginning(start)}
+    section = document.setdefault("data", {})
+    if not isinstance(section, dict):
+        raise SnriseError("config.data: not settings; give each as `name: value`")
+    if data == "emoji":
+        section |= {"source": "emoji", "path": None}
+    elif data is not None:
+        if section.get("source", "emoji") == "emoji":
+            section |= {"classes": None, "only": []}
+        section |= {"source": "shards" if data.endswith(".tar") else "folder", "path": data}
+    if resolution is not None:
+        section["resolution"] = list(parse_size(resolution, "--resolution"))
+    for assignment in arguments:
+        if "=" in assignment:
+            documents.override(document, assignment)
+    documents.resolve(document)
+    return document
+
+
+def time_for(budget: str, settings: Sequence[str]) -> float:
+    """The time that a run shall take; its length follows, and is not to be given as well."""
+    given = next((setting for setting in settings if setting.startswith("training.images=")), None)
+    require(given is None, "train", ["--budget", given], "--budget or training.images, not both")
+    return parse_time(budget, "--budget")
+
+
+def paced(
+    experiment: Experiment, folder: RunFolder, budget: float | None, tell: Callable[[str], None]
+) -> Experiment:
+    """The experiment with the length that a budget means, and a line on how long it will take.
+
+    A run that is there keeps its length. One of so few steps that a measurement would take as long is not measured.
+    """
+    known, seen = saved_config(folder), folder.images_seen
+    if budget is not None and known is not None:
+        experiment, budget = experiment.lasting(known.training.images, known.training.warmup), None
+    if budget is None and experiment.images - seen < FEW * experiment.batch:
+        tell(f"{experiment.images:,} images")
+        return experiment
+    pace = measure(experiment)
+    if budget is not None:
+        images = pace.images(budget, experiment.batch)
+        experiment = experiment.lasting(images, min(experiment.warmup, images // 10))
+    images = experiment.images
+    seconds = pace.seconds(images - seen)
+    left = f"{images:,} images" if not seen else f"{images - seen:,} of {images:,} images left"
+    shorter = "; for a shorter run: --budget 10m" if known is None and budget is None and seconds > LONG else ""
+    tell(f"{left}: about {duration(seconds)} on this machine ({speed(pace.images_per_second)}){shorter}")
+    return experiment
+
+
+def introduction(experiment: Experiment, device: torch.device) -> Iterator[str]:
+    """What is about to be trained."""
+    (height, width), data = experiment.size, experiment.data
+    parameters, stored = sum(p.numel() for p in experiment.network.parameters()), ""
+    count = "images of an unknown number" if data.length is None else f"{data.length:,} images"
+    if isinstance(data, Dataset):
+        kept = {
+            "memory": "kept in memory", "disk": f"kept on disk, in {data.home}; data.cache=none keeps nothing",
+            "none": "decoded each time",
+        }[data.cached]
+        stored = f" ({data.bytes / 1e6:,.1f} MB, {kept})"
+    yield (
+        f"{experiment.name}: {count} at {height}x{width}{stored}, {len(data.classes or ())} classes; "
+        f"{parameters / 1e6:.1f} M parameters; batches of {experiment.batch} on {device} in "
+        f"{resolved(device, experiment.precision)}"
+    )
+
+
+def cautions(experiment: Experiment, device: torch.device) -> Iterator[str]:
+    """What may be wrong with its precision, schedule and data: one line for each."""
+    if experiment.precision is Precision.BF16 and not bf16_is_native(device):
+        yield f"precision: bf16 is emulated on {device}, many times slower; training.precision=auto is not"
+    found = diagnose(experiment.noise, experiment.size, experiment.rule.reference or (64, 64))
+    yield from (f"schedule: {problem}" for problem in found.problems)
+    if isinstance(experiment.data, Dataset):
+        yield from (f"data: {note}" for note in notes(experiment.data))

@@ -1,0 +1,248 @@
+"""Trained networks: what a run, a file or a built-in model holds, with all that is needed to make images.
+
+>>> import snrise
+>>> model = snrise.load("emoji-32")
+>>> model.sample(2, seed=1, classes=["heart"], steps=2).shape
+torch.Size([2, 3, 32, 32])
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from snrise import documents, experiment
+from snrise._errors import SnriseError, require, unknown
+from snrise._typing import Labels, Size
+from snrise.config import RunConfig, Sampling, parse
+from snrise.construct import construct, plain
+from snrise.data import Dataset
+from snrise.denoisers import Denoiser
+from snrise.models import located, no_checkpoint
+from snrise.networks import External
+from snrise.networks.base import check_sides
+from snrise.training import (
+    WIDEST,
+    Checkpoint,
+    Generation,
+    average,
+    checkpoints,
+    draw_labels,
+    generate,
+    load_network,
+    newest_whole,
+    read_header,
+)
+
+__all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "saved", "transferred"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A network as of a checkpoint, the settings that it was trained with, and what its run knew of its classes.
+
+    `fingerprint` tells these weights from any others; `broken` says what is wrong with newer checkpoints, which were
+    passed over.
+    """
+
+    config: RunConfig
+    network: nn.Module
+    images_seen: int
+    fingerprint: str
+    classes: tuple[str, ...] | None
+    frequencies: tuple[float, ...] | None
+    broken: tuple[str, ...] = ()
+
+    def generation(self, weak: nn.Module | None = None) -> Generation:
+        """The way from noise to images; `weak` is a weaker network that guidance leads away from."""
+        return Generation.of(self.config, self.network, weak)
+
+    def denoiser(self, labels: Labels | None = None, context: Tensor | None = None) -> Denoiser:
+        """z [b c h w], λ [b] -> x̂, guided and clipped as the settings of sampling say: for a sampler of one's own."""
+        return self.generation().denoiser(labels, context)
+
+    def labels_of(self, names: Sequence[str]) -> list[int]:
+        """Class numbers from names."""
+        require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
+        return [_label(name, self.classes or ()) for name in names]
+
+    def labels(self, numbers: range, seed: int = 0, classes: Sequence[str] = ()) -> Labels | None:
+        """The class numbers of some images of a seed; None for a network without classes.
+
+        They take turns in the named classes; without any, classes are those of the data, as often as there.
+        """
+        if classes:
+            chosen = self.labels_of(classes)
+            return torch.tensor([chosen[i % len(chosen)] for i in numbers])
+        if self.classes is None:
+            return None
+        require(self.frequencies is not None, "checkpoint.frequencies", None, "the share of each class")
+        return draw_labels(self.frequencies or (), numbers.stop, seed)[numbers.start :]
+
+    def sample(
+        self, count: int, *, seed: int = 0, classes: Sequence[str] = (), guidance: float | None = None,
+        steps: int | None = None, context: Tensor | None = None, batch: int = 64,
+    ) -> UInt8[Tensor, "k 3 h w"]:
+        """Images number 0 … count − 1 of a seed: uint8 [count 3 h w] on the CPU.
+
+        Args:
+            count: how many.
+            seed: image i depends on the seed, i and what it is told only.
+            classes: names that the images take turns in; without any, as often as in the data.
+            guidance: its scale, and
+            steps: their number, where they are other than the settings say.
+            context: vectors [count m d], for a network that attends to some.
+            batch: how many at a time.
+
+        Raises:
+            SnriseError: for a class that the network does not know.
+        """
+        own = self.config.sampling
+        sampling = replace(
+            own, guidance=own.guidance if guidance is None else guidance, steps=own.steps if steps is None else steps
+        )
+        how = replace(self.generation(), sampling=sampling)
+        labels = self.labels(range(count), seed, classes)
+        made = list(generate(how, labels, count, context=context, seed=seed, batch=batch))
+        return torch.cat(made) if made else torch.empty(0, 3, *how.whole_size, dtype=torch.uint8)
+
+    def samples(
+        self, count: int, *, seed: int = 0, batch: int = 64, watch: Callable[[float], None] | None = None
+    ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
+        """Yield images number 0 … count − 1 of a seed as the run's settings say, of classes as in its data."""
+        return generate(self.generation(), self.labels(range(count), seed), count, seed=seed, batch=batch, watch=watch)
+
+    def with_sampling(self, settings: Sequence[str]) -> "Trained":
+        """The same network with some settings of sampling changed, each a `sampling.key=value`."""
+        document = {"sampling": plain(self.config.sampling)}
+        for setting in settings:
+            where = "sampling.key=value, such as sampling.steps=16"
+            require(setting.startswith("sampling."), "settings", setting, where, "a trained run fixes the others")
+            documents.override(document, setting)
+        sampling: Sampling = construct(Sampling, document["sampling"], "config.sampling")
+        return replace(self, config=replace(self.config, sampling=sampling))
+
+    def at(self, size: Size, where: str = "Trained.at") -> "Trained":
+        """At another resolution, its schedule shifted to it; one stated for no resolution is that of the run's own."""
+        config = self.config
+        check_sides(size, config.network.divisor, where)
+        schedule = config.schedule.stated_for(config.data.resolution)
+        at = replace(config, data=replace(config.data, resolution=size), schedule=schedule)
+        return self if size == config.data.resolution else replace(self, config=at)
+
+    def data(self) -> Dataset:
+        """The images that it was trained on, at the size of its samples."""
+        return experiment.compared(self.config)
+
+
+def _label(name: str, classes: tuple[str, ...]) -> int:
+    if name not in classes:
+        raise unknown("classes", name, classes, "class")
+    return classes.index(name)
+
+
+def newest(path: Path) -> Path:
+    """The newest whole checkpoint of a run's folder, the file itself, or that of a built-in model's name."""
+    files = _files(path)
+    found, broken = newest_whole(files, lambda file: (read_header(file), file)[1])
+    if found is None:
+        raise SnriseError("; ".join(broken))
+    return found
+
+
+def saved(file: Path) -> tuple[Checkpoint, RunConfig]:
+    """What a file of weights says of itself, and the settings of the run that they are of."""
+    header = read_header(file)
+    return header, parse(documents.document_of(header.config, str(file)))
+
+
+def beginning(path: Path) -> str:
+    """What a run that begins with these weights remembers: the newest checkpoint, or a built-in model by its name."""
+    return str(path) if located(path) != path else str(newest(path))
+
+
+def transferred(path: Path) -> dict[str, Any]:
+    """The settings of a run, to begin another with its weights: at any resolution, its schedule follows the rule.
+
+    A schedule that was right at the run's own resolution, and is stated for none, is stated for that one.
+    """
+    start = beginning(path)
+    _, config = saved(located(Path(start)))
+    begun = replace(
+        config, name=f"{config.name}-on", schedule=config.schedule.stated_for(config.data.resolution), made_with={},
+        training=replace(config.training, start=start),
+    )
+    return dict(plain(begun))
+
+
+def _files(path: Path) -> list[Path]:
+    found = located(path)
+    files = [found] if found.is_file() else checkpoints(found / "checkpoints")
+    if not files:
+        raise no_checkpoint(path)
+    return files
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is for `load`: a run's folder, a file, or a built-in model's name."""
+    found = located(path)
+    return found.is_file() or (found / "checkpoints").is_dir()
+
+
+def load(
+    path: str | Path, *, network: nn.Module | None = None, ema: bool = True, width: float | None = None,
+    device: torch.device | str | None = None,
+) -> Trained:
+    """The network of a run's folder (its newest whole checkpoint), of one checkpoint, or of exported weights.
+
+    Of those, there are some built in, by name: see `models`. A path that exists comes before such a name.
+
+    Args:
+        path: where the weights are.
+        network: the network that they are put into; needed for a run of a network that is none of snrise's.
+        ema: the averaged weights, or the last ones.
+        width: that of the average, for a run that keeps some to make others of: see `training.averages`.
+        device: where the network is built; one that is given stays where it is.
+
+    Raises:
+        SnriseError: if there is none, or none is whole; if they are of another network; without `ema`, for exported
+            weights, which are averaged; or with a width, where no averages were kept.
+    """
+    trained, broken = newest_whole(_files(Path(path)), lambda file: _open(file, network, ema, width, device))
+    if trained is None:
+        raise SnriseError("; ".join(broken))
+    return replace(trained, broken=tuple(broken))
+
+
+def averaged(file: Path, width: float | None) -> dict[str, Tensor]:
+    """The average of a width as of a checkpoint, of the parameters that its run trains; none without a width."""
+    if width is None:
+        return {}
+    require(0 < width < WIDEST, "--ema", width, f"a width above 0, below {WIDEST:.3f}")
+    return average(file.parent.parent / "averages", width, read_header(file).images_seen)
+
+
+def _open(
+    file: Path, network: nn.Module | None, ema: bool, width: float | None, device: torch.device | str | None
+) -> Trained:
+    header, config = saved(file)
+    names, frequencies = header.extra.get("classes"), header.extra.get("frequencies")
+    if network is None and isinstance(config.network, External):
+        raise SnriseError(
+            f"{file}: holds weights of a network of its own, {config.network.type}; give one to put them into: "
+            "snrise.load(path, network=…)"
+        )
+    model = experiment.network(config, None if names is None else len(names), device) if network is None else network
+    load_network(model, file, ema=ema)
+    model.load_state_dict(averaged(file, width), strict=False)
+    kept = header.checksums["ema" if ema else "network"]
+    return Trained(
+        config=config, network=model, images_seen=header.images_seen,
+        fingerprint=kept if width is None else f"{kept}, ema {width}", classes=None if names is None else tuple(names),
+        frequencies=None if frequencies is None else tuple(frequencies),
+    )
