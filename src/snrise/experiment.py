@@ -18,13 +18,15 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from snrise._errors import invalid, require
-from snrise._typing import Size
+from snrise._errors import invalid, require, unknown
+from snrise._typing import Size, StrEnum
 from snrise.config import (
     DataConfig,
     LevelsConfig,
     Log,
     LossConfig,
+    OnFault,
+    Optimizer,
     RunConfig,
     Sampling,
     SourceKind,
@@ -38,12 +40,19 @@ from snrise.networks import External, Nested, NetworkConfig
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.pooling import factors_for
+from snrise.precision import Precision
 from snrise.process import Prediction, Process, Target
+from snrise.rates import Decay
 from snrise.samplers import Grid, Sampler
 from snrise.schedules import ByResolution, Schedule
-from snrise.weightings import Constant, Weighting
+from snrise.weightings import VLoss, Weighting
 
 __all__ = ["Experiment", "compared", "dataset", "held_out", "network", "source"]
+
+
+CHOICES: dict[str, type[StrEnum]] = {
+    "optimizer": Optimizer, "decay_shape": Decay, "precision": Precision, "on_fault": OnFault,
+}
 
 
 @final
@@ -72,7 +81,7 @@ class Experiment(Training):
         SnriseError: for an object of a type that has no name in its table, so that it could not be saved.
     """
 
-    data: Data
+    data: Any
     network: nn.Module
     images: int = 100_000
     name: str = "run"
@@ -80,20 +89,25 @@ class Experiment(Training):
     schedule: ByResolution | Schedule = ByResolution()
     target: Target = Target(Prediction.V)
     levels: Levels | LevelsConfig = LevelsConfig()
-    weighting: Weighting = Constant()
+    weighting: Weighting = VLoss()
     factors: tuple[int, ...] | None = None
     sampling: Sampling = Sampling()
     log: Log = Log()
     config: RunConfig | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in CHOICES.items():  # by their names, too
+            given = getattr(self, name)
+            if given not in tuple(kind):
+                raise unknown(f"Experiment.{name}", given, kind, "choice")
+            object.__setattr__(self, name, kind(given))
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")
         network_config = getattr(self.network, "config", None)
         if isinstance(network_config, NetworkConfig):
             check_sides(self.size, network_config.divisor, "config.data.resolution")
-        known, named = getattr(self.network, "classes", None), self.data.classes
+        known, named = getattr(self.network, "classes", None), self.dataset.classes
         good = known is None or named is None or len(named) == known
         require(good, "Experiment.network.classes", known, f"{len(named or ())}, as many as the data have, or None")
         _link(self.network, self.target)
@@ -133,9 +147,15 @@ class Experiment(Training):
         return replace(self, images=images, warmup=self.warmup if warmup is None else warmup)
 
     @property
+    def dataset(self) -> Data:
+        """The data, as training takes them."""
+        given: Data = self.data
+        return given
+
+    @property
     def size(self) -> Size:
         """Height and width of the images."""
-        return self.data.size
+        return self.dataset.size
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -143,13 +163,13 @@ class Experiment(Training):
         known = getattr(self.network, "classes", None)
         if known is None:
             return None
-        return self.data.classes or tuple(map(str, range(known)))
+        return self.dataset.classes or tuple(map(str, range(known)))
 
     @property
     def frequencies(self) -> tuple[float, ...] | None:
         """The share of each class among the images; None where the network is told none."""
         classes = self.classes
-        return None if classes is None else self.data.frequencies or (1 / len(classes),) * len(classes)
+        return None if classes is None else self.dataset.frequencies or (1 / len(classes),) * len(classes)
 
     @cached_property
     def rule(self) -> ByResolution:
@@ -185,7 +205,7 @@ class Experiment(Training):
         )
         return RunConfig(
             name=self.name, seed=self.seed, process=self.target.process, schedule=self.rule, loss=loss,
-            data=_described(self.data) if self.config is None else self.config.data,
+            data=_described(self.dataset) if self.config is None else self.config.data,
             network=_network_of(self.network) if self.config is None else self.config.network,
             training=Training(**{f.name: getattr(self, f.name) for f in fields(Training)}), sampling=self.sampling,
             log=self.log,
@@ -241,7 +261,7 @@ def source(config: DataConfig) -> Source:
         case SourceKind.EXTERNAL:
             raise invalid(
                 "config.data.source", f"external, {config.path}", "data that the settings say how to find",
-                "give the data in Python: snrise.Experiment(data=…)",
+                "give the data in Python, as to snrise.Experiment or snrise.evaluate: data=…",
             )
         case _:
             return ImageFolder(config.path, config.classes)

@@ -112,10 +112,12 @@ class Trained:
         return torch.cat(made) if made else torch.empty(0, 3, *how.whole_size, dtype=torch.uint8)
 
     def samples(
-        self, count: int, *, seed: int = 0, batch: int = 64, watch: Callable[[float], None] | None = None
+        self, count: int, *, context: Tensor | None = None, seed: int = 0, batch: int = 64,
+        watch: Callable[[float], None] | None = None,
     ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
         """Yield images number 0 … count − 1 of a seed as the run's settings say, of classes as in its data."""
-        return generate(self.generation(), self.labels(range(count), seed), count, seed=seed, batch=batch, watch=watch)
+        labels = self.labels(range(count), seed)
+        return generate(self.generation(), labels, count, context=context, seed=seed, batch=batch, watch=watch)
 
     def with_sampling(self, settings: Sequence[str]) -> "Trained":
         """The same network with some settings of sampling changed, each a `sampling.key=value`."""
@@ -136,7 +138,11 @@ class Trained:
         return self if size == config.data.resolution else replace(self, config=at)
 
     def data(self) -> Dataset:
-        """The images that it was trained on, at the size of its samples."""
+        """The images that it was trained on, at the size of its samples.
+
+        Raises:
+            SnriseError: for a run on data of its own, which only Python knows.
+        """
         return experiment.compared(self.config)
 
 

@@ -14,7 +14,7 @@ from snrise.levels import Levels
 from snrise.schedules import Cosine, UniformLogSnr
 from snrise.training import Ema, TrainState, adamw, train
 from snrise.training.loop import step_seed
-from snrise.weightings import Constant, MinSnr
+from snrise.weightings import Constant, MinSnr, VLoss
 from tiny import config, moments, perturbed, recipe, run, scramble, state_of
 
 pytestmark = pytest.mark.precision
@@ -60,6 +60,7 @@ def toy_recipe(**changes):
     settings = {
         "data": Blank((4, 4)), "network": Toy(), "images": 32, "learning_rate": 1e-2, "warmup": 0, "decay": 0.0,
         "levels": Levels(schedule=Cosine(logsnr_min=-8.0, logsnr_max=8.0)), "clip": None,
+        "weighting": Constant(),
     }
     return Experiment(**settings | changes)
 
@@ -253,8 +254,8 @@ def test_seeds_of_uses_and_positions_differ():
     assert step_seed(1, 8, "noise") == step_seed(1, 8, "noise")
 
 
-def test_the_default_weight_is_constant():
-    assert toy_recipe().weighting == Constant()
+def test_the_default_weight_is_that_of_the_v_loss():
+    assert Experiment(data=Blank((4, 4)), network=Toy()).weighting == VLoss()
 
 
 def broken_batches(at):

@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 config = documents.load("emoji-32", ["training.batch=4", "data.only=[flags]", "sampling.steps=2"])
 how = Experiment.of(config)
 with Dtypes() as dtypes:
-    list(train(TrainState.of(how), how.data.batches(4, seed=0), how, images=8))
+    list(train(TrainState.of(how), how.dataset.batches(4, seed=0), how, images=8))
     list(generate(Generation.of(config, how.network), torch.tensor([0]), 1))
 print(json.dumps(sorted(dtypes.found)))
 """

@@ -7,12 +7,13 @@ of 10).
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,43 +58,48 @@ class Batch(NamedTuple):
     context: Tensor | None = None
 
 
-@runtime_checkable
-class Data(Protocol):
+class Data(ABC):
     """What a run is trained on: batches by position, all of one size, and what is known of their images."""
 
+    skipped: dict[int, str]
+    """Why images were left out, by index."""
+
     @property
+    @abstractmethod
     def size(self) -> Size:
         """Height and width of every image."""
 
     @property
+    @abstractmethod
     def length(self) -> int | None:
         """How many images there are; None where that is not known."""
 
     @property
+    @abstractmethod
     def classes(self) -> tuple[str, ...] | None:
         """Class names, which labels index; None without classes."""
 
     @property
+    @abstractmethod
     def frequencies(self) -> tuple[float, ...] | None:
         """The share of each class, summing to 1; None without classes."""
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """A text that differs when the data do."""
 
-    @property
-    def skipped(self) -> dict[int, str]:
-        """Why images were left out, by index."""
-
+    @abstractmethod
     def name(self, index: int) -> str:
         """What a report calls an image."""
 
+    @abstractmethod
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches, starting after `position` images."""
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Data):
     """A source at one size, as batches.
 
     Each image is decoded once, when first asked for, and kept as uint8, 3·H·W bytes an image, if all fit where `cache`

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from snrise._errors import SnriseError, invalid, require
+from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Size, StrEnum
 from snrise.data.dataset import Batch, Data
 from snrise.data.order import order
@@ -33,10 +33,10 @@ SEEN = 3
 
 
 class Values(StrEnum):
-    """What the numbers of floating-point images mean; those of uint8 say it themselves."""
+    """What the numbers of floating-point images mean: 0 to 1, or −1 to 1. Those of uint8 say it themselves."""
 
-    UNIT = "0…1"
-    SIGNED = "-1…1"
+    UNIT = "unit"
+    SIGNED = "signed"
 
 
 @runtime_checkable
@@ -72,14 +72,13 @@ def as_data(data: Any) -> Data:
     A data set of snrise's own is itself, one of map style (`len(data)`, `data[i]`) is `Indexed`, anything else that can
     be iterated over is `Streamed`: an iterable data set, a `DataLoader`. Items are an image, (image, label) or (image,
     label, context), or a mapping with such keys; an image is a uint8 tensor [3 h w] or a picture of Pillow's. Floats
-    are ambiguous: wrap them, `Indexed(data, values="0…1")`.
+    are ambiguous: wrap them, `Indexed(data, values="unit")`.
 
     Raises:
         SnriseError: for what is none of these.
     """
-    if hasattr(type(data), "batches"):  # `isinstance` would ask for every property, some of which cost a lot
-        own: Data = data
-        return own
+    if isinstance(data, Data):
+        return data
     if isinstance(data, MapStyle) and not isinstance(data, torch.utils.data.IterableDataset):
         return Indexed(data)
     if isinstance(data, Iterable):
@@ -90,7 +89,7 @@ def as_data(data: Any) -> Data:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Indexed:
+class Indexed(Data):
     """A map-style data set, in the order that snrise takes images in: a run on it resumes exactly.
 
     `values` says what floats mean, `classes` the names of labels (those in the data set's own `classes`, or numbers).
@@ -98,12 +97,13 @@ class Indexed:
     """
 
     items: MapStyle
-    values: Values | None = None
+    values: Values | str | None = None
     classes: tuple[str, ...] | None = None
     workers: int = 0
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        _check_values(self.values, "Indexed.values")
         require(len(self.items) >= 1, "Indexed.items", len(self.items), "1 item or more")
         require(self.workers >= 0, "Indexed.workers", self.workers, "a whole number, 0 or more")
         names = getattr(self.items, "classes", None)
@@ -116,6 +116,12 @@ class Indexed:
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images: uint8 [k 3 h w]."""
         return to_uint8(torch.stack([self[index].images for index in indices]))
+
+    def contexts(self, count: int) -> Tensor | None:
+        """The context vectors of the first `count` items, from the beginning again if there are fewer: [count m d]."""
+        found = [self[i % len(self)].context for i in range(count)]
+        whole = [context for context in found if context is not None]
+        return torch.stack(whole) if whole and len(whole) == count else None
 
     def __getitem__(self, index: int) -> Item:
         item = self.items[index]
@@ -181,7 +187,7 @@ class _Endless:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Streamed:
+class Streamed(Data):
     """Images, or batches of them, from an iterable: a `DataLoader`, an iterable data set. Begun again when it ends.
 
     A run on it goes on where it was by passing over the images that it has seen, so it resumes exactly if the iterable
@@ -190,9 +196,12 @@ class Streamed:
     """
 
     items: Iterable[Any]
-    values: Values | None = None
+    values: Values | str | None = None
     classes: tuple[str, ...] | None = None
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_values(self.values, "Streamed.values")
 
     @cached_property
     def _begun(self) -> tuple[Item, Iterator[Item]]:
@@ -203,7 +212,7 @@ class Streamed:
             raise invalid("Experiment.data", f"a {type(self.items).__name__} of no items", "one that yields images")
         return first, itertools.chain([first], items)
 
-    @property
+    @cached_property
     def size(self) -> Size:
         """That of the first image."""
         height, width = self._begun[0].images.shape[-2:]
@@ -269,10 +278,10 @@ class Streamed:
 
 @final
 @dataclass(frozen=True)
-class Blank:
+class Blank(Data):
     """Noise instead of images, of any size, to time or to plan a step with; with labels if there are `classes`."""
 
-    size: Size
+    size: Size = (64, 64)
     classes: tuple[str, ...] | None = None
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -302,11 +311,16 @@ class Blank:
             yield Batch(images, labels, [*range(batch)], at)
 
 
+def _check_values(values: str | None, where: str) -> None:
+    if values is not None and values not in tuple(Values):
+        raise unknown(where, values, Values, "choice")
+
+
 def _type_of(items: object) -> str:
     return f"{type(items).__module__}.{type(items).__qualname__}"
 
 
-def _item(value: Any, values: Values | None, where: str) -> Item:
+def _item(value: Any, values: str | None, where: str) -> Item:
     """An item as users give them: an image, (image, label), (image, label, context) or a mapping."""
     if isinstance(value, Item):
         return value
@@ -323,7 +337,7 @@ def _item(value: Any, values: Values | None, where: str) -> Item:
     return Item(images, labels, None if context is None else torch.as_tensor(context, dtype=torch.float32))
 
 
-def _images(value: Any, values: Values | None, where: str) -> Tensor:
+def _images(value: Any, values: str | None, where: str) -> Tensor:
     """Images in −1…1."""
     if isinstance(value, Image.Image):
         value = np.asarray(value.convert("RGB")).transpose(2, 0, 1).copy()
@@ -338,14 +352,13 @@ def _images(value: Any, values: Values | None, where: str) -> Tensor:
         return to_float(value)
     require(value.is_floating_point(), "Experiment.data", f"{value.dtype} in {where}", "uint8, or floats")
     if values is None:
-        raise invalid(
-            "Experiment.data", f"floats from {float(value.min()):.2f} to {float(value.max()):.2f} in {where}",
-            "uint8, or floats of which it is said what they mean", 'such as snrise.data.Indexed(data, values="0…1")',
-        )
+        got = f"floats from {float(value.min()):.2f} to {float(value.max()):.2f} in {where}"
+        allowed = "uint8, or floats of which it is said what they mean"
+        raise invalid("Experiment.data", got, allowed, 'snrise.data.Indexed(data, values="unit") if they are 0 to 1')
     low = 0.0 if values == Values.UNIT else -1.0
     inside = low - 1e-3 <= float(value.min()) and float(value.max()) <= 1 + 1e-3
     told = f"{float(value.min()):.2f} to {float(value.max()):.2f} in {where}"
-    require(inside, "Experiment.data", told, f"values in {Values(values)}, as was said")
+    require(inside, "Experiment.data", told, f"values from {low:g} to 1, as was said by values={str(values)!r}")
     return value.float() * 2 - 1 if values == Values.UNIT else value.float()
 
 

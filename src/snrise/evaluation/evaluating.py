@@ -21,7 +21,7 @@ def evaluate(
 
     Args:
         model: a trained network, or what `snrise.load` takes.
-        n: how many images.
+        n: how many images; those of a network that attends to context vectors are told those of the data.
         data: what to compare them with, a map-style data set or one of snrise's; by default that of the training, which
             has to be given for a run on data of one's own.
         features: one of `metrics.FEATURES`.
@@ -41,4 +41,6 @@ def evaluate(
     images = trained.data() if data is None else as_data(data)
     if not isinstance(images, Dataset | Indexed):
         raise invalid("data", type(data).__name__, "images by number: a map-style data set, or one of snrise.data")
-    return judge(trained.samples(n, seed=seed, batch=batch), Reference.of(images, FEATURES[features]))
+    context = images.contexts(n) if isinstance(images, Indexed) else None
+    made = trained.samples(n, context=context, seed=seed, batch=batch)
+    return judge(made, Reference.of(images, FEATURES[features]))

@@ -43,7 +43,7 @@ def probe(experiment: Experiment, seconds: float, most: int) -> Probed:
 
 def _steps(state: TrainState, experiment: Experiment, batch: int, seconds: float) -> tuple[int, float]:
     """Train a step, and more until the time is over; how many images that were, and how long it took."""
-    steps = train(state, experiment.data.batches(batch, seed=0, position=state.position), experiment)
+    steps = train(state, experiment.dataset.batches(batch, seed=0, position=state.position), experiment)
     started, images = time.perf_counter(), 0
     while not images or time.perf_counter() - started < seconds:
         images += len(next(steps).indices)

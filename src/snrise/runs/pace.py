@@ -54,7 +54,7 @@ def trial(experiment: Experiment) -> Iterator[Report]:
     Where decoded pixels are kept, the first few batches come again and again: what is decoded once, in the first pass
     over the data, is no part of a run's speed.
     """
-    data = experiment.data
+    data = experiment.dataset
     batches = data.batches(experiment.batch, seed=experiment.seed)
     if isinstance(data, Dataset) and data.cached is not Cache.NONE:
         batches = _again(list(islice(batches, WARM)))

@@ -13,6 +13,7 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.construct import plain
+from snrise.data import Indexed
 from snrise.experiment import Experiment
 from snrise.plots import sample_grid
 from snrise.runs.folder import RunFolder, settle
@@ -60,7 +61,8 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment, folder: str | Path, tell: Callable[[str], None] = print) -> None:
-        self.experiment, self.data, self.folder, self.tell = experiment, experiment.data, RunFolder(Path(folder)), tell
+        self.experiment, self.data = experiment, experiment.dataset
+        self.folder, self.tell = RunFolder(Path(folder)), tell
         self.meter, self.spikes = Meter(experiment.drawn), Spikes()
         self._before: list[Tensor] | None = None
         self._since_checkpoint = 0
@@ -262,8 +264,10 @@ class Run:
         """A grid of samples from the averaged weights, always of the same noise and classes; its file."""
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
+        context = self.data.contexts(count) if isinstance(self.data, Indexed) else None
         with self.state.ema.applied_to(self.state.network) as network:
-            images = torch.cat(list(generate(Generation.of(self.config, network), labels, count, seed=seed)))
+            how = Generation.of(self.config, network)
+            images = torch.cat(list(generate(how, labels, count, context=context, seed=seed)))
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)

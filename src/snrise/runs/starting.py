@@ -141,7 +141,7 @@ def paced(
 
 def introduction(experiment: Experiment, device: torch.device) -> Iterator[str]:
     """What is about to be trained."""
-    (height, width), data = experiment.size, experiment.data
+    (height, width), data = experiment.size, experiment.dataset
     parameters, stored = sum(p.numel() for p in experiment.network.parameters()), ""
     count = "images of an unknown number" if data.length is None else f"{data.length:,} images"
     if isinstance(data, Dataset):
@@ -163,5 +163,5 @@ def cautions(experiment: Experiment, device: torch.device) -> Iterator[str]:
         yield f"precision: bf16 is emulated on {device}, many times slower; training.precision=auto is not"
     found = diagnose(experiment.noise, experiment.size, experiment.rule.reference or (64, 64))
     yield from (f"schedule: {problem}" for problem in found.problems)
-    if isinstance(experiment.data, Dataset):
-        yield from (f"data: {note}" for note in notes(experiment.data))
+    if isinstance(experiment.dataset, Dataset):
+        yield from (f"data: {note}" for note in notes(experiment.dataset))
