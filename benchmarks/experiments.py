@@ -103,12 +103,11 @@ def held_out_losses(state: TrainState, target: Target, x: torch.Tensor, labels: 
     """The ε-loss at each λ, of the averaged weights."""
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     losses = []
-    with state.ema.applied_to(state.network) as network:
-        network.eval()
-        for value in LOGSNRS:
-            logsnr = torch.full((len(x),), value)
-            error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels) - target(x, eps, logsnr)
-            losses.append(float((target.gain(logsnr)[:, None, None, None] * error).square().mean()))
+    network = state.ema.averaged(state.network).eval()
+    for value in LOGSNRS:
+        logsnr = torch.full((len(x),), value)
+        error = network(diffuse(x, eps, logsnr, target.process), logsnr, labels) - target(x, eps, logsnr)
+        losses.append(float((target.gain(logsnr)[:, None, None, None] * error).square().mean()))
     return losses
 
 
@@ -129,9 +128,9 @@ def run(variant: Variant, seed: int, images: int, samples: int) -> dict[str, obj
     if samples:
         factor = getattr(variant.network, "stem", None) or getattr(variant.network, "patch", 1)
         labels = draw_labels(data.frequencies or (), samples, seed)
-        with state.ema.applied_to(state.network) as network:
-            way = replace(settings, sampling=replace(settings.sampling, steps=25, guidance=1.0))
-            drawn = torch.cat(list(generate(Generation.of(way, network), labels, samples, seed=seed)))
+        network = state.ema.averaged(state.network)
+        way = replace(settings, sampling=replace(settings.sampling, steps=25, guidance=1.0))
+        drawn = torch.cat(list(generate(Generation.of(way, network), labels, samples, seed=seed)))
         found["grid_power"], found["grid_power_of_data"] = (
             grid_excess(im, factor) for im in (drawn, data.images(kept[:500])))
     return found

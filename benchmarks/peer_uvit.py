@@ -70,7 +70,9 @@ def main() -> None:
     if not options.n:
         print(json.dumps(told))
         return
-    with ema.applied_to(network), torch.no_grad(), autocast(cpu, Precision.AUTO):
+    for name, p in network.named_parameters():
+        p.data.copy_(ema.parameters[name])
+    with torch.no_grad(), autocast(cpu, Precision.AUTO):
         network.eval()
         sampled = torch.cat([model.sample(batch_size=100).float() for _ in range(options.n // 100)])
     images = (sampled.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -22,6 +22,8 @@ MEASURED = 512
 OUTER = {"channels": 64, "blocks": 3, "kind": "local"}
 #: An outer level trains on parts of so many pixels a side, where images are larger.
 CROP = 64
+#: No band has less power than rounding to 256 grey levels, also of images that are flat: (2/255)²/12.
+ROUNDING = 5e-6
 #: Stands for variances that are to be measured: those of bands as strong as noise, which no images have.
 UNMEASURED = (1.0, 1.0, 1.0)
 
@@ -57,7 +59,7 @@ def with_measured_bands(config: RunConfig) -> RunConfig:
         return config
     images = dataset(config)
     shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
-    a, b, c = (float(f"{v:.3g}") for v in band_variances(to_float(shown)).tolist())
+    a, b, c = (float(f"{max(v, ROUNDING):.3g}") for v in band_variances(to_float(shown)).tolist())
     loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
     if loss.levels.draw is None:
         draw = Shifted(base=config.schedule.base, factor=size)

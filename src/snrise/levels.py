@@ -11,7 +11,7 @@ from typing import NamedTuple, final
 import torch
 
 from snrise._errors import require
-from snrise._typing import LogSnr, PerImage
+from snrise._typing import LogSnr, PerImage, Scalars
 from snrise.process import product
 from snrise.schedules import Schedule, density
 
@@ -49,6 +49,10 @@ class Levels:
         t = torch.rand(count, generator=generator, device=device)
         if self.stratified:
             t = (t + torch.arange(count, device=device)) / count
+        return self.at(t)
+
+    def at(self, t: Scalars) -> Drawn:
+        """λ and the factors at t, numbers in [0, 1] that were drawn somehow: [b]."""
         logsnr = self.schedule(t)
         if self.like is None or self.like == self.schedule:
             return Drawn(logsnr, torch.ones_like(logsnr))

@@ -186,7 +186,8 @@ def test_it_trains_and_samples_on_a_shifted_schedule(kind, classes):
     assert moved == {name for name, _ in network.named_parameters()}
 
     grid, own = uniform_time(schedule, steps=3), generators(seed=0, first=0, count=2)
-    with torch.no_grad(), state.ema.applied_to(network.eval()):
+    network = state.ema.averaged(network).eval()
+    with torch.no_grad():
         denoise = from_network(network, target)
         if classes is not None:
             denoise = guided(from_network(network, target, torch.tensor([0, 3])), denoise, scale=2.0)

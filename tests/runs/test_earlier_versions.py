@@ -35,7 +35,8 @@ def cut(folder, setting):
     file.write_text(yaml.dump(document))
 
 
-def test_it_goes_on_and_ends_as_that_version_would_have(earlier):
+def test_it_goes_on_and_ends_near_where_that_version_would_have(earlier):
+    """Its weights and moments are those of the checkpoint; the noise of what is left is drawn in another way now."""
     expected = objects(earlier / "log.jsonl")
     settings = saved_config(RunFolder(earlier))
     told = []
@@ -46,7 +47,7 @@ def test_it_goes_on_and_ends_as_that_version_would_have(earlier):
     found = objects(earlier / "log.jsonl")
     assert [line["images_seen"] for line in found] == [16, 32, 48, 64]
     for mine, theirs in zip(found, expected, strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-3)
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=2e-3 if mine["images_seen"] <= 32 else 0.06)
 
 
 def test_its_command_goes_on_too(earlier, monkeypatch):

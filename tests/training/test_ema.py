@@ -61,30 +61,17 @@ def test_without_a_half_life_the_average_is_the_last_weights():
     assert torch.equal(ema.parameters["weight"], torch.full((2, 2), 3.0))
 
 
-class Halt(Exception):
-    pass
-
-
-def test_the_network_gets_its_own_weights_back_even_after_an_error():
-    layer = linear(1.0)
+def test_the_averaged_network_is_a_copy_that_shares_the_averages_memory():
+    layer = nn.Sequential(linear(1.0), nn.BatchNorm1d(2))
     ema = Ema(layer, half_life=100)
-    nn.init.constant_(layer.weight, 5.0)
-    parameter, storage = layer.weight, layer.weight.data_ptr()
-    within = []
-
-    def use_and_fail():
-        with ema.applied_to(layer) as applied:
-            within.append((applied is layer, layer.weight.detach().clone()))
-            raise Halt
-
-    with pytest.raises(Halt):
-        use_and_fail()
-    assert within[0][0]
-    assert torch.equal(within[0][1], torch.ones(2, 2))
-    assert torch.equal(layer.weight, torch.full((2, 2), 5.0))
-    assert layer.weight is parameter
-    assert layer.weight.data_ptr() == storage
-    assert torch.equal(ema.parameters["weight"], torch.ones(2, 2))
+    nn.init.constant_(layer[0].weight, 5.0)
+    found = ema.averaged(layer)
+    assert torch.equal(found[0].weight, torch.ones(2, 2))
+    assert found[0].weight.data_ptr() == ema.parameters["0.weight"].data_ptr()
+    assert found[1].running_mean is layer[1].running_mean
+    assert not any(p.requires_grad for p in found.parameters())
+    assert torch.equal(layer[0].weight, torch.full((2, 2), 5.0))
+    assert layer[0].weight.requires_grad
 
 
 def test_a_negative_half_life_is_refused():
@@ -102,6 +89,4 @@ def test_the_average_of_weights_in_bfloat16_is_kept_in_float32():
         ema.update(layer, images_seen=10**6, batch=1)
     kept = 0.5 ** (3 / 1000)
     assert_close(ema.parameters["weight"], torch.full((2, 2), 2 - kept), rtol=1e-5, atol=0)
-    with ema.applied_to(layer) as averaged:
-        assert {p.dtype for p in averaged.parameters()} == {torch.bfloat16}
-    assert layer.weight.max() == 2
+    assert {p.dtype for p in ema.averaged(layer).parameters()} == {torch.bfloat16}

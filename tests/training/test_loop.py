@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from types import GeneratorType
 
 import pytest
@@ -13,7 +14,7 @@ from snrise.experiment import Experiment
 from snrise.levels import Levels
 from snrise.schedules import Cosine, UniformLogSnr
 from snrise.training import Ema, TrainState, adamw, train
-from snrise.training.loop import step_seed
+from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.weightings import Constant, MinSnr, VLoss
 from tiny import config, moments, perturbed, recipe, run, scramble, state_of
 
@@ -249,9 +250,61 @@ def test_a_recipe_out_of_range_is_refused(name, value):
 
 
 def test_seeds_of_uses_and_positions_differ():
-    seeds = {step_seed(s, i, use) for s in range(10) for i in range(0, 800, 8) for use in ("noise", "dropout")}
+    seeds = {seed_of(s, i, use) for s in range(10) for i in range(0, 800, 8) for use in ("noise", "dropout")}
     assert len(seeds) == 2000
-    assert step_seed(1, 8, "noise") == step_seed(1, 8, "noise")
+    assert seed_of(1, 8, "noise") == seed_of(1, 8, "noise")
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("batch", [16, 8, 4])
+def test_what_an_image_gets_does_not_depend_on_its_batch(batch, stratified):
+    """λ, noise and dropped labels, bit for bit: a batch of 32 is two of 16 and four of 8."""
+    def seen(size):
+        toy, found = Toy(), []
+        pictures = [(torch.full((3, 4, 4), i, dtype=torch.uint8), i % 4) for i in range(32)]
+        levels = Levels(schedule=Cosine(logsnr_min=-8.0, logsnr_max=8.0), stratified=stratified)
+        how = toy_recipe(data=pictures, network=toy, levels=levels, batch=size, class_dropout=0.3)
+        toy.register_forward_pre_hook(lambda module, told: found.append(told))
+        with torch.no_grad():
+            toy.weight.zero_()
+        how = replace(how, learning_rate=1e-30)
+        reports = list(train(TrainState.of(how), how.dataset.batches(size, seed=0), how, images=32))
+        return [torch.cat(parts) for parts in zip(*found, strict=True)], torch.cat([r.logsnr for r in reports])
+
+    (z, logsnr, labels), told = seen(32)
+    other, its = seen(batch)
+    for mine, theirs in zip((z, logsnr, labels, told), (*other, its), strict=True):
+        assert torch.equal(mine, theirs)
+    assert (labels == 4).any()
+
+
+def test_times_of_images_in_a_row_are_even_and_of_others_are_not_the_same():
+    for first in (0, 7, 10**9):
+        for count in (8, 32, 100):
+            found = even(3, "t", first, count).sort().values
+            gaps = torch.cat([found, found[:1] + 1]).diff()
+            assert gaps.max() < 2.7 / count
+            assert gaps.min() > 0.3 / count
+    assert not torch.equal(even(3, "t", 0, 8), even(4, "t", 0, 8))
+    assert not torch.equal(even(3, "t", 0, 8), even(3, "u", 0, 8))
+
+
+def test_uniform_numbers_are_uniform_and_independent():
+    found = uniform(0, "t", 0, 20_000)
+    assert abs(found.mean() - 0.5) < 0.01
+    assert abs(found.var() - 1 / 12) < 0.003
+    assert abs(torch.corrcoef(torch.stack([found[:-1], found[1:]]))[0, 1]) < 0.03
+    assert ((found >= 0) & (found < 1)).all()
+
+
+@pytest.mark.parametrize("side", [8, 300], ids=["one thread", "several"])
+def test_noise_is_white_and_belongs_to_its_image(side):
+    like, cpu = torch.empty(3, 3, side, side), torch.device("cpu")
+    whole = noise(0, 5, like, cpu)
+    assert torch.equal(whole[1:], noise(0, 6, like[1:], cpu))
+    assert whole.std().item() == pytest.approx(1, abs=0.1)
+    assert abs(torch.corrcoef(whole.flatten(1))[0, 1]) < 0.2
+    assert not torch.equal(whole, noise(1, 5, like, cpu))
 
 
 def test_the_default_weight_is_that_of_the_v_loss():

@@ -1,7 +1,8 @@
 """What a run would cost before it is begun: parameters, operations and memory level by level, on any device.
 
+>>> from snrise import Experiment
 >>> from snrise.documents import load
->>> plan(load("emoji-32"), 97, device("h100")).whole.parameters
+>>> plan(Experiment.imagined(load("emoji-32"), classes=97), device("h100")).whole.parameters
 3260876
 """
 

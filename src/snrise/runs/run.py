@@ -265,9 +265,8 @@ class Run:
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
         context = self.data.contexts(count) if isinstance(self.data, Indexed) else None
-        with self.state.ema.applied_to(self.state.network) as network:
-            how = Generation.of(self.config, network)
-            images = torch.cat(list(generate(how, labels, count, context=context, seed=seed)))
+        how = Generation.of(self.config, self.state.ema.averaged(self.state.network))
+        images = torch.cat(list(generate(how, labels, count, context=context, seed=seed)))
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)

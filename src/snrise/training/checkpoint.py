@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file holds weights, average, optimizer, counts and the config that made them. No pickle.
 
-Tensors are named `network.…`, `ema.…` and `optimizer.…`; the file's metadata hold the counts as JSON and the config as
-YAML, so that a checkpoint alone is enough to sample from, and a checksum of each part.
+Tensors are named `network.…`, `ema.…` and `optimizer.PARAMETER.…`; the file's metadata hold the counts as JSON and the
+config as YAML, so that a checkpoint alone is enough to sample from, and a checksum of each part.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-#: Raised when what is stored changes its meaning.
-FORMAT = 2
+#: Raised when what is stored changes its meaning. In 2, what an optimizer knew was stored by a parameter's number.
+FORMAT, READABLE = 3, (2, 3)
 PARTS = ("network", "ema", "optimizer")
 #: Of a run that keeps averages of several widths.
 POWERS = "powers"
@@ -74,7 +74,7 @@ def save_state(
     Raises:
         SnriseError: if a weight is not finite, or the file cannot be written; older checkpoints stay then.
     """
-    tensors, scalars = _optimizer_tensors(state.optimizer)
+    tensors, scalars = _optimizer_tensors(state)
     tensors |= {f"network.{name}": t for name, t in state.network.state_dict().items()}
     tensors |= {f"ema.{name}": t for name, t in state.ema.parameters.items()}
     parts: tuple[str, ...] = PARTS
@@ -177,7 +177,7 @@ def load_state(state: TrainState, path: Path) -> Checkpoint:
     tensors = _read(path, (*PARTS, *((POWERS,) if state.powers else ())), header)
     average = _matching(state.ema.parameters, tensors, "ema.", path)
     powers = _matching(_power_tensors(state), tensors, "", path)
-    saved = _optimizer_state(state.optimizer, tensors, header["optimizer"], path)
+    saved = _optimizer_state(state, tensors, header["optimizer"], path)
     _load_module(state.network, tensors, "network.", path)
     state.ema.load(average)
     for i, ema in enumerate(state.powers):
@@ -237,7 +237,7 @@ def _header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
         header: dict[str, Any] = json.loads(metadata["snrise"]) | {"config": metadata["config"]}
         form = int(header["format"])
-        if form == FORMAT:
+        if form in READABLE:
             header["checksums"] = json.loads(metadata["checksums"])
             parts = {*header.get("parts", PARTS)}
             whole = header["checksums"]["header"] == header_sum(metadata) and header["checksums"].keys() >= parts
@@ -247,7 +247,7 @@ def _header(path: Path) -> dict[str, Any]:
         raise SnriseError(f"{path}: cannot be read: {error.strerror}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise BrokenCheckpoint(f"{path}: not a whole checkpoint of snrise ({type(error).__name__})") from error
-    if form != FORMAT:
+    if form not in READABLE:
         fix = "upgrade snrise" if form > FORMAT else "use the snrise that wrote it"
         raise invalid(str(path), f"format {form}", f"format {FORMAT}", fix)
     if not whole:
@@ -280,33 +280,43 @@ def _matching(own: Mapping[str, Tensor], tensors: dict[str, Tensor], prefix: str
     return part
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as named tensors, and what is left as plain numbers."""
+def _names(state: TrainState) -> list[str]:
+    """The parameters that the optimizer steps, by name, in its own order."""
+    names = {id(p): name for name, p in state.network.named_parameters()}
+    return [names[id(p)] for group in state.optimizer.param_groups for p in group["params"]]
+
+
+def _optimizer_tensors(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What the optimizer knows of each parameter as named tensors, and what is left as plain numbers."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
-    for index, entries in optimizer.state_dict()["state"].items():
+    names = _names(state)
+    for index, entries in state.optimizer.state_dict()["state"].items():
         for key, value in entries.items():
-            (tensors if isinstance(value, Tensor) else scalars)[f"optimizer.{index}.{key}"] = value
+            (tensors if isinstance(value, Tensor) else scalars)[f"optimizer.{names[index]}.{key}"] = value
     return tensors, scalars
 
 
 def _optimizer_state(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any], path: Path
+    state: TrainState, tensors: dict[str, Tensor], scalars: dict[str, Any], path: Path
 ) -> dict[str, Any]:
     """The inverse of `_optimizer_tensors`, with the groups of the optimizer at hand.
 
     Moments get the memory layout of their parameter: the fused step walks through both in the order of memory.
     """
-    parameters = {str(i): p for i, p in enumerate(p for g in optimizer.param_groups for p in g["params"])}
-    state: dict[int, dict[str, Any]] = {}
+    names, parameters = _names(state), dict(state.network.named_parameters())
+    places = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
+    found: dict[int, dict[str, Any]] = {}
     for name, value in (_part(tensors, "optimizer.") | _part(scalars, "optimizer.")).items():
-        index, key = name.split(".", 1)
+        parameter, key = name.rsplit(".", 1)
+        place = places.get(parameter)
         if isinstance(value, Tensor) and value.ndim:
-            own = parameters.get(index)
+            own = None if place is None else parameters[names[place]]
             if own is None or own.shape != value.shape:
                 allowed = "no such parameter" if own is None else str(tuple(own.shape))
                 where = f"{path}: optimizer.{name}"
                 raise invalid(where, str(tuple(value.shape)), allowed, "is it a checkpoint of this config?")
             value = torch.empty_like(own, requires_grad=False).copy_(value)
-        state.setdefault(int(index), {})[key] = value
-    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        if place is not None:
+            found.setdefault(place, {})[key] = value
+    return {"state": found, "param_groups": state.optimizer.state_dict()["param_groups"]}

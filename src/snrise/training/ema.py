@@ -1,7 +1,7 @@
 """Moving averages of the weights: exponential, with a half-life in images, and of a power of the images seen."""
 
+import copy
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, final
@@ -88,14 +88,14 @@ class Ema:
         for name, mine in self.parameters.items():
             mine.copy_(tensors[name])
 
-    @contextmanager
-    def applied_to(self, network: nn.Module) -> Any:
-        """The network with the averaged weights, and its own again afterwards."""
-        own = {name: p.data for name, p in network.named_parameters()}
-        try:
-            for name, p in network.named_parameters():
-                p.data = self.parameters[name].to(p.dtype)
-            yield network
-        finally:
-            for name, p in network.named_parameters():
-                p.data = own[name]
+    def averaged(self, network: nn.Module) -> nn.Module:
+        """A copy of the network with the averaged weights, of which it shares the memory where they are as wide.
+
+        Its buffers are the network's own; nothing of the network changes.
+        """
+        own = dict(network.named_parameters())
+        made: dict[int, Any] = {id(buffer): buffer for buffer in network.buffers()}
+        for name, p in own.items():
+            average = self.parameters.get(name, p.detach())
+            made[id(p)] = nn.Parameter(average.to(p.dtype), requires_grad=False)
+        return copy.deepcopy(network, made)

@@ -1,6 +1,5 @@
 """The training loop: a generator that takes a step, then says how it went."""
 
-import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -16,9 +15,10 @@ from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
 from snrise.precision import autocast
 from snrise.training.faults import first_nonfinite
+from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
-__all__ = ["Report", "step_seed", "train"]
+__all__ = ["Report", "train"]
 
 
 class Report(NamedTuple):
@@ -41,12 +41,6 @@ class Report(NamedTuple):
     logsnr: LogSnr
     eps_losses: PerImage
     fault: str | None
-
-
-def step_seed(seed: int, images_seen: int, use: str) -> int:
-    """A seed for one use at one position of a run; unrelated for any other seed, position or use."""
-    digest = hashlib.blake2b(f"{seed}/{images_seen}/{use}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % 2**63
 
 
 def train(
@@ -104,20 +98,19 @@ def _step(state: TrainState, batch: Batch, how: Experiment, started: float, data
 def _gradient(state: TrainState, batch: Batch, how: Experiment) -> tuple[Tensor, Tensor, Tensor]:
     """Add the batch's gradient to the parameters; λ, loss and ε-loss of each image, the last two on the device.
 
-    All randomness is drawn for the whole batch at once, so accumulating over parts of it gives the same gradient. Noise
-    is drawn on the device, which does it much faster than a CPU and need not wait for the copy.
+    λ, noise and dropped labels belong to the image's number, so a batch may be cut in any way. Noise is drawn on the
+    device, which does it much faster than a CPU and need not wait for the copy.
     """
-    seed, count, device = step_seed(how.seed, batch.position, "noise"), len(batch.images), state.device
-    generator = torch.Generator().manual_seed(seed)
-    own = generator if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
-    logsnr, importance = how.drawn(count, generator)
-    eps = torch.randn(batch.images.shape, generator=own, device=device)
-    labels, context = _condition(batch, how, state.network, generator)
+    count, first, device = len(batch.images), batch.position, state.device
+    t = (even if how.drawn.stratified else uniform)(how.seed, "t", first, count)
+    logsnr, importance = (numbers.float() for numbers in how.drawn.at(t))
+    eps = noise(how.seed, first, batch.images, device)
+    labels, context = _condition(batch, how, state.network)
     parts, size = [], -(-count // how.accumulate)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(step_seed(how.seed, batch.position, "dropout"))
-        for first in range(0, count, size):
-            of = slice(first, first + size)
+        torch.manual_seed(seed_of(how.seed, first, "dropout"))
+        for begin in range(0, count, size):
+            of = slice(begin, begin + size)
             with autocast(device, how.precision):
                 loss, plain = denoising_loss(
                     state.network, how.target, _moved(batch.images[of], device), eps[of],
@@ -139,7 +132,7 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _condition(
-    batch: Batch, how: Experiment, network: nn.Module, generator: torch.Generator
+    batch: Batch, how: Experiment, network: nn.Module
 ) -> tuple[Labels | None, Tensor | None]:
     """Labels and context vectors of a batch, for some of its images none: the null class, and zeros."""
     classes: int | None = getattr(network, "classes", None)
@@ -147,7 +140,7 @@ def _condition(
     labels = None if classes is None else batch.labels
     if labels is None and context is None:
         return None, None
-    dropped = torch.rand(len(batch.images), generator=generator) < how.class_dropout
+    dropped = uniform(how.seed, "condition", batch.position, len(batch.images)) < how.class_dropout
     return (
         None if labels is None else labels.masked_fill(dropped, classes or 0),
         None if context is None else context.masked_fill(dropped[:, None, None], 0.0),
