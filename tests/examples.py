@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from snrise.denoisers import Denoiser
+from snrise.optimizers import AdamW, Muon
 from snrise.process import VP, Relaxed, Straight, VarianceExploding, VariancePreserving
 from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, Karras, Trailing, uniform_logsnr, uniform_time
 from snrise.schedules import (
@@ -60,6 +61,8 @@ GRIDS = {
     "karras": {"karras": Karras(), "karras of rho 1": Karras(rho=1.0)}, "trailing": {"trailing": Trailing()},
     "uniform_logsnr": {"uniform log-SNR": uniform_logsnr}, "uniform_time": {"uniform time": uniform_time},
 }
+
+OPTIMIZERS = {"adamw": {"adamw": AdamW()}, "muon": {"muon": Muon(), "muon at a tenth": Muon(scale=2.0)}}
 
 SCHEDULES = {
     "cosine": {"cosine": Cosine(), "cosine unlimited": UNLIMITED,

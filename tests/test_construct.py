@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import GRIDS, PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
+from examples import GRIDS, OPTIMIZERS, PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
 from snrise._errors import SnriseError
 from snrise._typing import Size
 from snrise.construct import TABLES, construct, kind_of, plain
 from snrise.networks import External, Level, NetworkConfig, UViTConfig
+from snrise.optimizers import Optimizer
 from snrise.process import Process, VariancePreserving
 from snrise.samplers import Grid, Sampler
 from snrise.schedules import Clipped, Cosine, Interpolated, Schedule, Shifted, UniformLogSnr
@@ -24,6 +25,7 @@ EXAMPLES = {
     Process: {name: list(of.values()) for name, of in PROCESSES.items()},
     Sampler: {name: list(of.values()) for name, of in SAMPLERS.items()},
     Grid: {name: list(of.values()) for name, of in GRIDS.items()},
+    Optimizer: {name: list(of.values()) for name, of in OPTIMIZERS.items()},
     NetworkConfig: {name: list(of.values()) for name, of in NETWORKS.items()} | {
         "external": [External(type="mine.Network")]},
 }

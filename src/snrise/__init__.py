@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         models,
         nest,
         networks,
+        optimizers,
         planning,
         plots,
         pooling,
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment", "Run", "SnriseError", "Trained", "__version__", "config", "data", "denoisers", "diagnostics",
     "documents", "evaluate", "evaluation", "experiment", "growing", "levels", "load", "losses", "metrics", "models",
-    "nest", "networks", "planning", "plots", "pooling", "precision", "process", "rates", "runs", "samplers",
-    "schedules", "train", "trained", "training", "weightings",
+    "nest", "networks", "optimizers", "planning", "plots", "pooling", "precision", "process", "rates", "runs",
+    "samplers", "schedules", "train", "trained", "training", "weightings",
 ]
 
 #: Names that are not modules, and where they are.

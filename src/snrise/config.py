@@ -12,6 +12,7 @@ from snrise.construct import construct, plain
 from snrise.data import Cache, Fit, Unreadable
 from snrise.levels import Levels
 from snrise.networks import NetworkConfig
+from snrise.optimizers import AdamW, Optimizer
 from snrise.precision import Precision
 from snrise.process import Prediction, Process, VariancePreserving
 from snrise.rates import Decay, LearningRate
@@ -46,13 +47,6 @@ class SourceKind(StrEnum):
     SHARDS = "shards"
     HUB = "hub"
     EXTERNAL = "external"
-
-
-class Optimizer(StrEnum):
-    """Which optimizer a run uses."""
-
-    ADAMW = "adamw"
-    MUON = "muon"
 
 
 class OnFault(StrEnum):
@@ -142,6 +136,8 @@ class LossConfig:
 class Training:
     """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
 
+    `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
+
     `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
     they fit.
 
@@ -155,7 +151,7 @@ class Training:
     images: int
     batch: int = 32
     accumulate: int = 1
-    optimizer: Optimizer = Optimizer.ADAMW
+    optimizer: Optimizer = AdamW()
     learning_rate: float = 1e-3
     warmup: int = 1000
     decay: float = 1.0

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from snrise._errors import SnriseError, invalid, unknown
 from snrise.networks import NETWORKS, External, NetworkConfig
+from snrise.optimizers import OPTIMIZERS, Optimizer
 from snrise.process import PROCESSES, Process
 from snrise.samplers import GRIDS, SAMPLERS, Grid, Sampler
 from snrise.schedules import SCHEDULES, Schedule
@@ -31,6 +32,7 @@ __all__ = ["TABLES", "check_named", "construct", "kind_of", "plain"]
 #: Open choices: the interface, and its members by name.
 TABLES: dict[Any, Mapping[str, type]] = {
     Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
+    Optimizer: OPTIMIZERS,
     NetworkConfig: NETWORKS | {"external": External},
 }
 

@@ -26,19 +26,19 @@ from snrise.config import (
     Log,
     LossConfig,
     OnFault,
-    Optimizer,
     RunConfig,
     Sampling,
     SourceKind,
     Training,
 )
-from snrise.construct import check_named
+from snrise.construct import check_named, construct
 from snrise.data import Blank, Data, Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source, as_data
 from snrise.levels import Levels
 from snrise.nest import Link
 from snrise.networks import External, Nested, NetworkConfig
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
+from snrise.optimizers import Optimizer
 from snrise.pooling import factors_for
 from snrise.precision import Precision
 from snrise.process import Prediction, Process, Target
@@ -51,7 +51,7 @@ __all__ = ["Experiment", "compared", "dataset", "held_out", "network", "source"]
 
 
 CHOICES: dict[str, type[StrEnum]] = {
-    "optimizer": Optimizer, "decay_shape": Decay, "precision": Precision, "on_fault": OnFault,
+    "decay_shape": Decay, "precision": Precision, "on_fault": OnFault,
 }
 
 
@@ -101,6 +101,8 @@ class Experiment(Training):
             if given not in tuple(kind):
                 raise unknown(f"Experiment.{name}", given, kind, "choice")
             object.__setattr__(self, name, kind(given))
+        if isinstance(self.optimizer, str):
+            object.__setattr__(self, "optimizer", construct(Optimizer, self.optimizer, "Experiment.optimizer"))
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")
@@ -219,6 +221,7 @@ class Experiment(Training):
                 yield Schedule, schedule, name
         yield Process, self.target.process, "target.process"
         yield Weighting, self.weighting, "weighting"
+        yield Optimizer, self.optimizer, "optimizer"
         yield Sampler, self.sampling.sampler, "sampling.sampler"
         yield Grid, self.sampling.grid, "sampling.grid"
 

@@ -324,7 +324,7 @@ def test_emoji_by_name():
 
 
 @pytest.mark.parametrize(("change", "told"), [
-    ("seed=1", "seed was 0, now 1"), ("training.optimizer=muon", "training.optimizer was 'adamw', now 'muon'"),
+    ("seed=1", "seed was 0, now 1"), ("training.optimizer=muon", "training.optimizer.kind was 'adamw', now 'muon'"),
     ("schedule.base={kind: linear_beta}", "schedule.base.kind was 'cosine', now 'linear_beta'"),
     ("network.levels.0.channels=32", "network.levels.0.channels was 16, now 32"),
     ("data.flip=true", "data.flip was False, now True"),

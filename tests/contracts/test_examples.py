@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 import examples
-from snrise import process, samplers, schedules, weightings
+from snrise import optimizers, process, samplers, schedules, weightings
 
 
 @pytest.mark.parametrize(("table", "shown"), [
@@ -12,7 +12,8 @@ from snrise import process, samplers, schedules, weightings
     (weightings.WEIGHTINGS, {name: {name: example} for name, (example, _) in examples.WEIGHTINGS.items()}),
     (samplers.SAMPLERS, examples.SAMPLERS),
     (samplers.GRIDS, examples.GRIDS),
-], ids=["processes", "schedules", "weightings", "samplers", "grids"])
+    (optimizers.OPTIMIZERS, examples.OPTIMIZERS),
+], ids=["processes", "schedules", "weightings", "samplers", "grids", "optimizers"])
 def test_every_member_has_an_example(table, shown):
     assert set(shown) == set(table)
     for name, instances in shown.items():
@@ -24,6 +25,7 @@ def test_every_member_has_an_example(table, shown):
     *examples.flat(examples.SCHEDULES), *examples.flat(examples.SAMPLERS),
     *(pytest.param(weight, id=name) for name, (weight, _) in examples.WEIGHTINGS.items()),
     *examples.flat(examples.PROCESSES), *examples.flat(examples.GRIDS),
+    *examples.flat(examples.OPTIMIZERS),
 ])
 def test_a_member_is_a_value(instance):
     """Printed, compared, hashed, copied by pickle."""

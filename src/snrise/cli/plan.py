@@ -13,7 +13,7 @@ from snrise._errors import require, unknown
 from snrise.cli.devices import device_of
 from snrise.cli.options import check_chart
 from snrise.config import RunConfig, parse
-from snrise.construct import plain
+from snrise.construct import kind_of, plain
 from snrise.experiment import Experiment, source
 from snrise.networks import PRESETS
 from snrise.planning import DEVICES, Plan, Row
@@ -137,7 +137,7 @@ def _title(found: Plan) -> str:
     parts = "" if how.accumulate == 1 else f" in {how.accumulate} parts"
     network = type(config.network).__name__.removesuffix("Config")
     return (
-        f"{config.name}: {network} at {height}x{width}, batch {how.batch}{parts}, {how.optimizer.value}, "
+        f"{config.name}: {network} at {height}x{width}, batch {how.batch}{parts}, {kind_of(how.optimizer)}, "
         f"{found.precision.value}; on {found.device.title}, {_gib(found.device.memory)}\n"
     )
 

@@ -1,6 +1,7 @@
 """A run: one state, a loop that is a generator, checkpoints, and images from a trained network."""
 
-from snrise.config import WIDEST, OnFault, Optimizer
+from snrise.config import WIDEST, OnFault
+from snrise.optimizers import Optimizer, adamw, muon
 from snrise.precision import Precision, autocast
 from snrise.rates import Decay, LearningRate
 from snrise.training.averages import average, forget_later, save_averages
@@ -21,7 +22,6 @@ from snrise.training.export import WeightFormat, export_weights
 from snrise.training.faults import Spikes
 from snrise.training.generation import Generation, State, draw_labels, generate, trajectory
 from snrise.training.loop import Report, train
-from snrise.training.optim import adamw, muon
 from snrise.training.starting import start_from
 from snrise.training.state import TrainState
 

@@ -1,15 +1,13 @@
 """The state of a run: one dataclass is all that a checkpoint holds."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
 
-from snrise.config import Optimizer, Training
+from snrise.config import Training
 from snrise.experiment import Experiment
 from snrise.training.ema import Ema, Power
-from snrise.training.optim import adamw, muon
 
 __all__ = ["TrainState"]
 
@@ -42,8 +40,9 @@ class TrainState:
     @classmethod
     def begun(cls, how: Training, network: nn.Module) -> "TrainState":
         """A network at the beginning of its training."""
-        make = partial(muon, precision=how.precision) if how.optimizer is Optimizer.MUON else adamw
-        optimizer = make(network, betas=how.betas, weight_decay=how.weight_decay)
+        optimizer = how.optimizer(
+            network, betas=how.betas, weight_decay=how.weight_decay, precision=how.precision
+        )
         powers = tuple(Ema(network, Power(width)) for width in how.averages)
         return cls(network=network, ema=Ema(network, how.ema_half_life), optimizer=optimizer, powers=powers)
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snrise._errors import SnriseError
+from snrise.optimizers.muon import orthogonalized
 from snrise.precision import bf16_is_native, resolved
 from snrise.training import Decay, LearningRate, Precision, adamw, autocast, muon
-from snrise.training.muon import orthogonalized
 from tiny import inputs
 from tiny import network as build_tiny
 

@@ -6,22 +6,22 @@ from typing import Any
 from torch import nn
 
 from snrise._errors import invalid, require
+from snrise.optimizers.adamw import FusedAdamW
+from snrise.optimizers.muon import MuonAndAdamW
 from snrise.precision import Precision
-from snrise.training.adamw import AdamW
-from snrise.training.muon import Muon
 
 __all__ = ["adamw", "muon"]
 
 
 def adamw(
     network: nn.Module, *, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-12, weight_decay: float = 0.0
-) -> AdamW:
+) -> FusedAdamW:
     """AdamW, fused; weight decay on matrices and kernels only. Betas and eps of Hoogeboom et al. 2023.
 
     The learning rate is set anew before each step.
     """
     groups = _groups(_trained(network), betas, weight_decay)
-    return AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+    return FusedAdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
 
 
 def _trained(network: nn.Module) -> Iterator[nn.Parameter]:
@@ -44,7 +44,7 @@ def _groups(
 def muon(
     network: nn.Module, *, scale: float = 20.0, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0,
     precision: Precision = Precision.AUTO,
-) -> Muon:
+) -> MuonAndAdamW:
     """Muon on the matrices and kernels within the network, at `scale` times the learning rate; AdamW on the rest.
 
     What the network calls its `edges` is left to AdamW, as are vectors.
@@ -63,4 +63,4 @@ def muon(
     chosen = {id(p) for p in inner}
     rest = _groups((p for p in _trained(network) if id(p) not in chosen), betas, weight_decay)
     first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": scale}
-    return Muon([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True, precision=precision)
+    return MuonAndAdamW([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True, precision=precision)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.optimizers.adamw import FusedAdamW, in_memory_order
 from snrise.precision import Precision, product_dtype
-from snrise.training.adamw import AdamW, in_memory_order
 
-__all__ = ["Muon", "orthogonalized"]
+__all__ = ["MuonAndAdamW", "orthogonalized"]
 
 #: Coefficients of the quintic iteration that drives all singular values towards 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -73,7 +73,7 @@ def of_one_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(found.values())
 
 
-class Muon(AdamW):
+class MuonAndAdamW(FusedAdamW):
     """Muon for the parameter groups with `"muon": True`, AdamW for the others, as one optimizer.
 
     A Muon step is Nesterov momentum, orthogonalized: lr·√max(1, rows/columns) times a matrix near orthogonal, whatever

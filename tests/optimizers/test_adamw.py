@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from snrise.training.adamw import AdamW, in_memory_order
+from snrise.optimizers.adamw import FusedAdamW, in_memory_order
 
 
 def network():
@@ -24,7 +24,7 @@ def stepped(optimizer, **settings):
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_steps_are_those_of_pytorch_to_the_bit(fused):
-    (ours, mine), (theirs, other) = (stepped(kind, fused=fused) for kind in (AdamW, torch.optim.AdamW))
+    (ours, mine), (theirs, other) = (stepped(kind, fused=fused) for kind in (FusedAdamW, torch.optim.AdamW))
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
         assert a.stride() == b.stride()
@@ -34,7 +34,7 @@ def test_steps_are_those_of_pytorch_to_the_bit(fused):
 
 
 def test_the_fused_step_copies_no_kernel():
-    net, steps = stepped(AdamW, fused=True)
+    net, steps = stepped(FusedAdamW, fused=True)
     net(torch.randn(1, 3, 4, 4)).square().sum().backward()
     with torch.profiler.profile() as profile:
         steps.step()

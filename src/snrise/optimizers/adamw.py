@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["AdamW", "in_memory_order"]
+__all__ = ["FusedAdamW", "in_memory_order"]
 
 
 def in_memory_order(x: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def in_memory_order(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1) if last else x
 
 
-class AdamW(torch.optim.AdamW):
+class FusedAdamW(torch.optim.AdamW):
     """PyTorch's AdamW, to the bit. Its fused CPU kernel would copy each channels-last kernel, gradient and average."""
 
     def _init_group(self, group: dict[str, Any], *lists: Any) -> Any:

@@ -10,8 +10,8 @@ from snrise._errors import SnriseError
 from snrise.networks import Level, UViT, UViTConfig
 from snrise.networks import build as build_network
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
+from snrise.optimizers.muon import QUINTIC, MuonAndAdamW, of_one_shape, orthogonalized
 from snrise.training import Precision, load_state, muon, save_state, train
-from snrise.training.muon import QUINTIC, Muon, of_one_shape, orthogonalized
 from tiny import NETWORKS, built, pretends_to_be_on_a_gpu, recipe, state_of
 
 pytestmark = pytest.mark.precision
@@ -145,7 +145,7 @@ def test_matrices_of_one_shape_together_step_as_each_by_itself(monkeypatch):
         kernels = [torch.nn.Parameter(torch.randn(6, 4, 3, 3)) for _ in range(3)]
         kernels[1].data = kernels[1].data.to(memory_format=torch.channels_last)
         group = {"params": [*kernels, torch.nn.Parameter(torch.randn(6, 4, 3, 3))], "muon": True, "weight_decay": 0.1}
-        optimizer = Muon([group], lr=0.1)
+        optimizer = MuonAndAdamW([group], lr=0.1)
         for _ in range(3):
             for p in kernels:
                 p.grad = torch.randn(p.shape)
@@ -156,7 +156,7 @@ def test_matrices_of_one_shape_together_step_as_each_by_itself(monkeypatch):
 
     alone = steps()
     made = []
-    module = sys.modules["snrise.training.muon"]
+    module = sys.modules["snrise.optimizers.muon"]
 
     def together(parameters):
         found = {}
@@ -189,7 +189,7 @@ def test_its_products_are_in_the_runs_precision(monkeypatch, precision, native, 
     optimizer = muon(net, precision=precision)
     for p in net.parameters():
         p.grad = torch.randn_like(p)
-    module = sys.modules["snrise.training.muon"]
+    module = sys.modules["snrise.optimizers.muon"]
     monkeypatch.setattr(module, "orthogonalized", lambda m, dtype: asked.append(dtype) or m)
     optimizer.step()
     assert set(asked) == {dtype}
