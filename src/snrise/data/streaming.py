@@ -1,4 +1,4 @@
-"""Batches of pixels one after the other: from what is kept, one ahead in a thread, or from processes."""
+"""Batches of pixels one after the other: cached, prefetched in a thread, or from worker processes."""
 
 import itertools
 import signal
@@ -73,7 +73,7 @@ class Reader:
 
 
 def ahead(read: Reader, position: int) -> Iterator[Read]:
-    """Batches, those that need decoding one ahead in a thread; what is kept already costs less than a thread does."""
+    """Batches, prefetched in a thread where they need decoding; cached ones cost less than a thread does."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming: Future[Read] | None = None
         while True:

@@ -1,4 +1,4 @@
-"""Beginning a run with the weights of another: at another resolution, with other classes or a larger stem."""
+"""Initialising a run from the weights of another: at another resolution, with other classes or a larger stem."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ __all__ = ["start_from"]
 
 @torch.no_grad()
 def start_from(state: TrainState, path: Path) -> list[str]:
-    """Give a run at its beginning the averaged weights in another's checkpoint; the parameters that it kept of its own.
+    """Initialise a run from the averaged weights in another's checkpoint; returns the parameters that keep their own.
 
     A parameter takes the weights of the same name and shape. Where the other's network is the inner one of a nest, all
     of it goes there; what the outer level has in common with it by name and shape, as one nest with the next, it begins
