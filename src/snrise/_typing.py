@@ -20,7 +20,7 @@ else:
         __str__ = str.__str__
 
 
-__all__ = ["Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum"]
+__all__ = ["Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum", "type_name"]
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
 LogSnr: TypeAlias = Float[Tensor, " b"]
@@ -39,3 +39,12 @@ class Network(Protocol):
     """
 
     def __call__(self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, /, *context: Tensor) -> Tensor: ...
+
+
+def type_name(thing: object) -> str:
+    """Module and name of a thing's type, as settings say it.
+
+    >>> type_name({})
+    'builtins.dict'
+    """
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"

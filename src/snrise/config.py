@@ -230,6 +230,11 @@ class Sampling:
         require(good, "dynamic_clip", self.dynamic_clip, allowed)
         require(self.upsample >= 1, "upsample", self.upsample, "a whole number, 1 (as trained) or more")
 
+    def enlarged(self, size: Size) -> Size:
+        """Height and width of the images that come out, of a network that makes those of a size."""
+        height, width = size
+        return self.upsample * height, self.upsample * width
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

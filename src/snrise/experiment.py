@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from snrise._errors import invalid, require, unknown
-from snrise._typing import Size, StrEnum
+from snrise._typing import Size, StrEnum, type_name
 from snrise.config import (
     DataConfig,
     LevelsConfig,
@@ -33,6 +33,7 @@ from snrise.config import (
 )
 from snrise.construct import check_named, construct
 from snrise.data import Blank, Data, Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source, as_data
+from snrise.data.dataset import evenly
 from snrise.levels import Levels
 from snrise.nest import Link
 from snrise.networks import External, Nested, NetworkConfig
@@ -50,6 +51,7 @@ from snrise.weightings import VLoss, Weighting
 __all__ = ["Experiment", "compared", "dataset", "held_out", "network", "source"]
 
 
+#: Settings of training that may be given by their names, too.
 CHOICES: dict[str, type[StrEnum]] = {
     "decay_shape": Decay, "precision": Precision, "on_fault": OnFault,
 }
@@ -96,7 +98,7 @@ class Experiment(Training):
     config: RunConfig | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in CHOICES.items():  # by their names, too
+        for name, kind in CHOICES.items():
             given = getattr(self, name)
             if given not in tuple(kind):
                 raise unknown(f"Experiment.{name}", given, kind, "choice")
@@ -121,16 +123,15 @@ class Experiment(Training):
 
     @classmethod
     def of(
-        cls, config: RunConfig, *, data: Data | None = None, model: nn.Module | None = None,
+        cls, config: RunConfig, *, data: Data | None = None,
         device: torch.device | str | None = None,
     ) -> "Experiment":
-        """What settings describe; data and network are built unless they are given, the network on the device."""
+        """What settings describe: the data, unless they are given, and the network, which is built on the device."""
         images = dataset(config) if data is None else data
         classes = None if images.classes is None else len(images.classes)
-        training = {f.name: getattr(config.training, f.name) for f in fields(Training)}
         loss = config.loss
         return cls(
-            **training, data=images, network=network(config, classes, device) if model is None else model,
+            **_training(config.training), data=images, network=network(config, classes, device),
             name=config.name, seed=config.seed, schedule=config.schedule,
             target=Target(loss.prediction, config.process), levels=loss.levels, weighting=loss.weighting,
             factors=loss.factors, sampling=config.sampling, log=config.log, config=config,
@@ -171,7 +172,7 @@ class Experiment(Training):
     def frequencies(self) -> tuple[float, ...] | None:
         """The share of each class among the images; None where the network is told none."""
         classes = self.classes
-        return None if classes is None else self.dataset.frequencies or (1 / len(classes),) * len(classes)
+        return None if classes is None else self.dataset.frequencies or evenly(len(classes))
 
     @cached_property
     def rule(self) -> ByResolution:
@@ -209,7 +210,7 @@ class Experiment(Training):
             name=self.name, seed=self.seed, process=self.target.process, schedule=self.rule, loss=loss,
             data=_described(self.dataset) if self.config is None else self.config.data,
             network=_network_of(self.network) if self.config is None else self.config.network,
-            training=Training(**{f.name: getattr(self, f.name) for f in fields(Training)}), sampling=self.sampling,
+            training=Training(**_training(self)), sampling=self.sampling,
             log=self.log,
         )
 
@@ -226,11 +227,15 @@ class Experiment(Training):
         yield Grid, self.sampling.grid, "sampling.grid"
 
 
+def _training(how: Training) -> dict[str, Any]:
+    """The settings of training by name, also of an experiment, which has others beside them."""
+    return {f.name: getattr(how, f.name) for f in fields(Training)}
+
+
 def _described(data: Data) -> DataConfig:
     """What settings say of data of one's own."""
-    kind = type(getattr(data, "items", data))
-    path = f"{kind.__module__}.{kind.__qualname__}"
-    return DataConfig(resolution=data.size, source=SourceKind.EXTERNAL, path=path)
+    given = getattr(data, "items", data)
+    return DataConfig(resolution=data.size, source=SourceKind.EXTERNAL, path=type_name(given))
 
 
 def _network_of(network: nn.Module) -> NetworkConfig:
@@ -277,9 +282,7 @@ def dataset(config: RunConfig) -> Dataset:
 
 def compared(config: RunConfig) -> Dataset:
     """The images that the run is trained on, at the size of its samples: what these are compared with."""
-    height, width = config.data.resolution
-    size = config.sampling.upsample * height, config.sampling.upsample * width
-    return _dataset(replace(config.data, resolution=size), held_out=False)
+    return _dataset(replace(config.data, resolution=config.sampling.enlarged(config.data.resolution)), held_out=False)
 
 
 def held_out(config: RunConfig) -> Dataset | None:

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from snrise import documents, plots
-from snrise._errors import SnriseError, require, unknown
+from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig
 from snrise.experiment import Experiment
-from snrise.metrics import FEATURES
+from snrise.metrics import FEATURES, extractor_named
 from snrise.quantities import parse_count, parse_time
 from snrise.runs import measure
 from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, table
@@ -44,8 +44,7 @@ def compare(
 
     The same command again goes on where it stopped.
     """
-    if features not in FEATURES:
-        raise unknown("--features", features, FEATURES, "features")
+    extractor = extractor_named(features, "--features")
     require((budget is None) != (images is None), "compare", (budget, images), "either --budget or --images")
     where = device_of(device)
     configs = _arms(arms)
@@ -57,7 +56,7 @@ def compare(
         lengths = _lengths(configs, parse_time(budget or "", "--budget"), out / "lengths.json", where)
     comparison = Comparison(
         folder=out, arms={name: _lasting(config, lengths[name]) for name, config in configs.items()}, seeds=seeds,
-        number=number, extractor=FEATURES[features], points=points,
+        number=number, extractor=extractor, points=points,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     found = _run(comparison, console, where)

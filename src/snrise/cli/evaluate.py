@@ -13,7 +13,7 @@ import typer
 from torch import Tensor
 
 from snrise import plots
-from snrise._errors import SnriseError, require, unknown
+from snrise._errors import SnriseError, require
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import Watch, on_stderr, watched
@@ -21,7 +21,7 @@ from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
 from snrise.experiment import held_out as held_out_of
-from snrise.metrics import FEATURES
+from snrise.metrics import FEATURES, extractor_named
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
 from snrise.training.files import write_atomically
@@ -62,8 +62,7 @@ def evaluate(
     Of a run also the loss by noise level and bits per dimension, on images that it has not seen. Writes metrics.json,
     spectrum.png and nearest.png. What was computed for a data set is kept, and found again.
     """
-    if features not in FEATURES:
-        raise unknown("--features", features, FEATURES, "features")
+    extractor = extractor_named(features, "--features")
     if is_run(what):
         trained = load(what, device=device_of(device)).with_sampling(settings or [])
         subject = _of_run(at_resolution(trained, resolution), number, seed, batch)
@@ -74,7 +73,7 @@ def evaluate(
         subject = _of_folder(what, number, resolution)
     data = subject.data if reference is None else _dataset(reference, subject.data.preprocess.size)
     with _watched("reference") as watch:
-        compared = Reference.of(data, FEATURES[features], limit, watch=watch)
+        compared = Reference.of(data, extractor, limit, watch=watch)
     with _watched("samples", subject.total) as watch:
         found = judge(subject.made(watch), compared)
     typer.echo(str(found))

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from snrise import plots
-from snrise._errors import invalid, require, unknown
+from snrise._errors import invalid, require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import interval_of
 from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
-from snrise.metrics import FEATURES
+from snrise.metrics import FEATURES, extractor_named
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
 
@@ -58,8 +58,7 @@ def sweep(
 
     What was measured before stands in sweep.jsonl and is not measured again.
     """
-    if features not in FEATURES:
-        raise unknown("--features", features, FEATURES, "features")
+    extractor = extractor_named(features, "--features")
     folder = out or _home(run) / "sweep"
     opened = cache(partial(_opened, run, device_of(device)))
     widths: list[float | None] = [_width(value) for value in _split(ema, "--ema")] or [None]
@@ -74,7 +73,7 @@ def sweep(
     console, told = Console(), on_stderr()
     data = trained.with_sampling(settings or []).data()
     with watched(told, name="reference") as watch:
-        reference = Reference.of(data, FEATURES[features], watch=watch)
+        reference = Reference.of(data, extractor, watch=watch)
     metric = reference.extractor.kernel_name
     found: dict[Way, list[dict[str, Any]]] = {}
     with watched(told, len(chosen) * seeds * number, unit="pictures") as watch:

@@ -58,6 +58,15 @@ class Batch(NamedTuple):
     context: Tensor | None = None
 
 
+def evenly(classes: int) -> tuple[float, ...]:
+    """The shares of so many classes of which nothing is known.
+
+    >>> evenly(4)
+    (0.25, 0.25, 0.25, 0.25)
+    """
+    return (1 / classes,) * classes
+
+
 class Data(ABC):
     """What a run is trained on: batches by position, all of one size, and what is known of their images."""
 
@@ -80,9 +89,13 @@ class Data(ABC):
         """Class names, which labels index; None without classes."""
 
     @property
-    @abstractmethod
     def frequencies(self) -> tuple[float, ...] | None:
-        """The share of each class, summing to 1; None without classes."""
+        """The share of each class, summing to 1; None without classes. The same for all, where that is not known."""
+        return None if self.classes is None else evenly(len(self.classes))
+
+    def contexts(self, count: int) -> Tensor | None:
+        """Context vectors of `count` images, to show or judge samples with: [count m d]; None where there are none."""
+        return None
 
     @property
     @abstractmethod

@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require, unknown
-from snrise._typing import Size, StrEnum
+from snrise._typing import Size, StrEnum, type_name
 from snrise.data.dataset import Batch, Data
 from snrise.data.order import order
 from snrise.data.pixels import to_float, to_uint8
 from snrise.data.sources import digest
+from snrise.data.streaming import leave_interrupts
 
 __all__ = ["Blank", "Indexed", "MapStyle", "Streamed", "Values", "as_data"]
 
@@ -141,13 +142,10 @@ class Indexed(Data):
     @cached_property
     def frequencies(self) -> tuple[float, ...] | None:
         """By the data set's own list of `targets`; without one, all classes count the same."""
-        if self.classes is None:
-            return None
         targets = getattr(self.items, "targets", None)
-        counts = np.ones(len(self.classes))
-        if targets is not None and len(targets) == len(self.items):
-            counts = np.bincount(np.asarray(targets), minlength=len(self.classes)).astype(float)
-        return tuple((counts / counts.sum()).tolist())
+        if self.classes is None or targets is None or len(targets) != len(self.items):
+            return super().frequencies
+        return tuple((np.bincount(np.asarray(targets), minlength=len(self.classes)) / len(targets)).tolist())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,7 +153,7 @@ class Indexed(Data):
         n = len(self.items)
         chosen = sorted({i * (n - 1) // (SEEN - 1) for i in range(SEEN)})
         seen = [(i, self[i].images.numpy().tobytes()) for i in chosen]
-        return digest([(_type_of(self.items), n), *seen])
+        return digest([(type_name(self.items), n), *seen])
 
     def name(self, index: int) -> str:
         """Its number."""
@@ -165,24 +163,13 @@ class Indexed(Data):
         """An endless stream of batches, a pure function of (seed, position): see `order`."""
         require(batch >= 1, "Indexed.batches.batch", batch, "at least 1 image")
         starts = itertools.count(position, batch)
-        chosen = (order(seed, start, batch, len(self.items)) for start in starts)
+        chosen, again = itertools.tee((start, order(seed, start, batch, len(self.items))) for start in starts)
         loader: Any = torch.utils.data.DataLoader(
-            self, batch_sampler=_Endless(chosen), num_workers=self.workers, collate_fn=_stacked,  # type: ignore[arg-type]
+            self, batch_sampler=(indices for _, indices in chosen),  # type: ignore[arg-type]
+            num_workers=self.workers, worker_init_fn=leave_interrupts, collate_fn=_stacked,
         )
-        again = (order(seed, start, batch, len(self.items)) for start in itertools.count(position, batch))
-        for start, indices, item in zip(itertools.count(position, batch), again, loader, strict=False):
+        for (start, indices), item in zip(again, loader, strict=False):
             yield Batch(item.images, item.labels, indices, start, item.context)
-
-
-@final
-@dataclass(frozen=True)
-class _Endless:
-    """A sampler of PyTorch's from an iterator."""
-
-    batches: Iterator[list[int]]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.batches
 
 
 @final
@@ -223,14 +210,9 @@ class Streamed(Data):
         """Not known."""
 
     @property
-    def frequencies(self) -> tuple[float, ...] | None:
-        """All classes count the same."""
-        return None if self.classes is None else (1 / len(self.classes),) * len(self.classes)
-
-    @property
     def fingerprint(self) -> str:
         """The name of its type: what it will yield is not known."""
-        return _type_of(self.items)
+        return type_name(self.items)
 
     def name(self, index: int) -> str:
         """Its number in the stream."""
@@ -290,11 +272,6 @@ class Blank(Data):
         """There is no end of them."""
 
     @property
-    def frequencies(self) -> tuple[float, ...] | None:
-        """All classes count the same."""
-        return None if self.classes is None else (1 / len(self.classes),) * len(self.classes)
-
-    @property
     def fingerprint(self) -> str:
         """The same always."""
         return "noise"
@@ -316,14 +293,8 @@ def _check_values(values: str | None, where: str) -> None:
         raise unknown(where, values, Values, "choice")
 
 
-def _type_of(items: object) -> str:
-    return f"{type(items).__module__}.{type(items).__qualname__}"
-
-
 def _item(value: Any, values: str | None, where: str) -> Item:
     """An item as users give them: an image, (image, label), (image, label, context) or a mapping."""
-    if isinstance(value, Item):
-        return value
     if isinstance(value, Mapping):
         parts: Sequence[Any] = [value.get(name) for name in ("image", "label", "context")]
     else:

@@ -18,13 +18,21 @@ _ORDER, _FLIPS = 0, 1  # spawn keys: independent streams of one seed
 _WORDS = 4  # 64-bit words that Philox makes for each value of its counter
 
 
-def _philox(seed: int, *key: int) -> np.random.Philox:
+def philox(seed: int, *key: int) -> np.random.Philox:
+    """The generator of a seed; one of its own for each key."""
     return np.random.Philox(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def words_from(stream: np.random.Philox, first: int, count: int) -> NDArray[np.uint64]:
+    """Raw words number `first` … `first + count - 1` of a generator that has made none yet; those before are jumped."""
+    block, start = divmod(first, _WORDS)
+    words: NDArray[np.uint64] = stream.advance(block).random_raw(start + count)[start:]
+    return words
 
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    words = _philox(seed, _ORDER, epoch).random_raw(n)
+    words = philox(seed, _ORDER, epoch).random_raw(n)
     permutation: NDArray[np.int64] = np.argsort(words, kind="stable").astype(np.int64)
     permutation.setflags(write=False)
     return permutation
@@ -72,6 +80,5 @@ def flips(seed: int, position: int, count: int) -> Bool[Tensor, " {count}"]:
     True
     """
     _check(seed, position, count)
-    block, start = divmod(position, _WORDS)
-    words = _philox(seed, _FLIPS).advance(block).random_raw(start + count)[start:]
+    words = words_from(philox(seed, _FLIPS), position, count)
     return torch.from_numpy((words & np.uint64(1)).astype(bool))

@@ -15,7 +15,7 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.data.order import flips, order
 
-__all__ = ["Fetching", "Read", "Reader", "ahead", "from_processes"]
+__all__ = ["Fetching", "Read", "Reader", "ahead", "from_processes", "leave_interrupts"]
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ def from_processes(read: Reader, position: int, workers: int) -> Iterator[Read]:
     """Batches from processes that each decode a whole one, in order, two ahead of need."""
     loader: Any = torch.utils.data.DataLoader(
         _Told(read), sampler=itertools.count(position, read.batch), batch_size=None,  # type: ignore[arg-type]
-        num_workers=workers, worker_init_fn=_worker, prefetch_factor=2, collate_fn=_as_it_is,
+        num_workers=workers, worker_init_fn=leave_interrupts, prefetch_factor=2, collate_fn=_as_it_is,
     )
     try:
         for got in loader:
@@ -115,6 +115,6 @@ def _as_it_is(got: Any) -> Any:
     return got
 
 
-def _worker(number: int) -> None:
+def leave_interrupts(number: int) -> None:
     """A worker leaves Ctrl-C to the run, which saves first and then lets its workers go."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

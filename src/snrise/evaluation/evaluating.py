@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from snrise._errors import invalid, unknown
+from snrise._errors import invalid
 from snrise.data import Dataset, Indexed, as_data
 from snrise.evaluation.judging import Judgement, judge
 from snrise.evaluation.reference import Reference
-from snrise.metrics import FEATURES
+from snrise.metrics import extractor_named
 from snrise.trained import Trained, load
 
 __all__ = ["evaluate"]
@@ -32,15 +32,12 @@ def evaluate(
         SnriseError: for features that there are not, or data that are not known.
 
     >>> report = evaluate("emoji-32", n=500)  # doctest: +SKIP
-    >>> report["KID-EffNet"]  # doctest: +SKIP
-    0.0131
+    >>> report["KID-EffNet"], report["precision"]  # doctest: +SKIP
     """
-    if features not in FEATURES:
-        raise unknown("features", features, FEATURES, "features")
+    extractor = extractor_named(features, "features")
     trained = model if isinstance(model, Trained) else load(model)
     images = trained.data() if data is None else as_data(data)
     if not isinstance(images, Dataset | Indexed):
         raise invalid("data", type(data).__name__, "images by number: a map-style data set, or one of snrise.data")
-    context = images.contexts(n) if isinstance(images, Indexed) else None
-    made = trained.samples(n, context=context, seed=seed, batch=batch)
-    return judge(made, Reference.of(images, FEATURES[features]))
+    made = trained.samples(n, context=images.contexts(n), seed=seed, batch=batch)
+    return judge(made, Reference.of(images, extractor))

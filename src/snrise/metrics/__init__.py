@@ -1,7 +1,7 @@
 """Metrics: pure functions of features, of images and of denoisers; and the features."""
 
 from snrise.metrics.estimates import Estimate, joined
-from snrise.metrics.features import FEATURES, Extractor, efficientnet_lite0
+from snrise.metrics.features import FEATURES, Extractor, efficientnet_lite0, extractor_named
 from snrise.metrics.flow import (
     Basis,
     FlowLikelihood,
@@ -21,7 +21,7 @@ from snrise.metrics.validation import LossByLogsnr, loss_by_logsnr
 __all__ = [
     "FEATURES", "Basis", "ContinuousTime", "DiscreteTime", "Estimate", "Extractor", "FlowLikelihood", "KernelDistance",
     "LossByLogsnr", "Moments", "Nearest", "Prdc", "Rademacher", "SpectralDistance", "VariationalBound",
-    "diffusion_loss", "efficientnet_lite0", "flow_likelihood", "flow_log_density", "frechet", "frechet_caution",
-    "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest", "octave_names", "prdc",
-    "radial_power", "rk4_step", "spectral_distance", "variational_bound",
+    "diffusion_loss", "efficientnet_lite0", "extractor_named", "flow_likelihood", "flow_log_density", "frechet",
+    "frechet_caution", "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest",
+    "octave_names", "prdc", "radial_power", "rk4_step", "spectral_distance", "variational_bound",
 ]

@@ -14,9 +14,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snrise._errors import SnriseError
+from snrise._errors import SnriseError, unknown
 
-__all__ = ["FEATURES", "Extractor", "efficientnet_lite0"]
+__all__ = ["FEATURES", "Extractor", "efficientnet_lite0", "extractor_named"]
 
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -136,3 +136,10 @@ FEATURES: dict[str, Extractor] = {
 
 #: Features of EfficientNet-Lite0: a distance between them is called FD-EffNet or KID-EffNet, and is no FID.
 efficientnet_lite0 = FEATURES["efficientnet-lite0"]
+
+
+def extractor_named(name: str, where: str) -> Extractor:
+    """The features of a name; an error that begins with `where` names the nearest."""
+    if name not in FEATURES:
+        raise unknown(where, name, FEATURES, "features")
+    return FEATURES[name]

@@ -6,6 +6,7 @@ from typing import NoReturn, final
 from torch import nn
 
 from snrise._errors import SnriseError
+from snrise._typing import type_name
 from snrise.networks.base import NetworkConfig, StageShape
 
 
@@ -24,7 +25,7 @@ class External(NetworkConfig):
         >>> External.of(nn.Linear(2, 2)).type
         'torch.nn.modules.linear.Linear'
         """
-        return cls(type=f"{type(network).__module__}.{type(network).__qualname__}")
+        return cls(type=type_name(network))
 
     @property
     def divisor(self) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.construct import plain
-from snrise.data import Indexed
 from snrise.experiment import Experiment
 from snrise.plots import sample_grid
 from snrise.runs.folder import RunFolder, settle
@@ -264,7 +263,7 @@ class Run:
         """A grid of samples from the averaged weights, always of the same noise and classes; its file."""
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
-        context = self.data.contexts(count) if isinstance(self.data, Indexed) else None
+        context = self.data.contexts(count)
         how = Generation.of(self.config, self.state.ema.averaged(self.state.network))
         images = torch.cat(list(generate(how, labels, count, context=context, seed=seed)))
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"

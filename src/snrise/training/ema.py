@@ -1,16 +1,16 @@
 """Moving averages of the weights: exponential, with a half-life in images, and of a power of the images seen."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from snrise._errors import require
 from snrise.config import WIDEST
+from snrise.networks.cost import copied
 
 __all__ = ["Ema", "decay"]
 
@@ -94,8 +94,5 @@ class Ema:
         Its buffers are the network's own; nothing of the network changes.
         """
         own = dict(network.named_parameters())
-        made: dict[int, Any] = {id(buffer): buffer for buffer in network.buffers()}
-        for name, p in own.items():
-            average = self.parameters.get(name, p.detach())
-            made[id(p)] = nn.Parameter(average.to(p.dtype), requires_grad=False)
-        return copy.deepcopy(network, made)
+        averages = {id(own[name]): average.to(own[name].dtype) for name, average in self.parameters.items()}
+        return copied(network, lambda tensor: averages.get(id(tensor), tensor)).requires_grad_(False)

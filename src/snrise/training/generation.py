@@ -20,6 +20,7 @@ from snrise.precision import Precision, autocast
 from snrise.process import Target
 from snrise.samplers import generators, last, start
 from snrise.schedules import Schedule
+from snrise.training.randomness import weyl
 
 __all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
 
@@ -62,8 +63,7 @@ class Generation:
     @property
     def whole_size(self) -> Size:
         """Height and width of the images that come out."""
-        height, width = self.size
-        return self.sampling.upsample * height, self.sampling.upsample * width
+        return self.sampling.enlarged(self.size)
 
     @cached_property
     def logsnrs(self) -> Scalars:
@@ -109,11 +109,11 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
     edges = (chance / chance.sum()).cumsum(0)
     generator = torch.Generator().manual_seed(seed)
     first = torch.rand((), generator=generator, dtype=torch.float64)
-    # Weyl's sequence, i/φ mod 1, is even in [0, 1) from the beginning on; shuffled in blocks, it shows no pattern.
+    # Even in [0, 1) from the beginning on; shuffled in blocks, it shows no pattern.
     blocks = -(-count // LABEL_BLOCK)
     shuffled = torch.rand(blocks, LABEL_BLOCK, generator=generator, dtype=torch.float64).argsort(dim=1)
     i = (shuffled + LABEL_BLOCK * torch.arange(blocks)[:, None]).flatten()[:count]
-    u = (first + i * ((math.sqrt(5) - 1) / 2)) % 1
+    u = weyl(first, i)
     return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 

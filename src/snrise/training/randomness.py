@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from snrise._typing import Images
+from snrise.data.order import philox, words_from
 from snrise.samplers import generators
 
-__all__ = ["even", "noise", "seed_of", "uniform"]
+__all__ = ["even", "noise", "seed_of", "uniform", "weyl"]
 
 #: Of images with so many numbers each, several are drawn at the same time.
 LARGE = 2**18
-#: 64-bit words that Philox makes for each value of its counter.
-WORDS = 4
 
 
 def seed_of(seed: int, number: int, use: str) -> int:
@@ -34,14 +33,17 @@ def uniform(seed: int, use: str, first: int, count: int) -> Tensor:
     >>> torch.equal(uniform(0, "t", 6, 2), uniform(0, "t", 0, 8)[6:])
     True
     """
-    block, start = divmod(first, WORDS)
-    # Raw words, whose stream NumPy promises to keep.
-    words = np.random.Philox(np.random.SeedSequence(seed_of(seed, 0, use))).advance(block).random_raw(start + count)
-    return torch.from_numpy((words[start:] >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    words = words_from(philox(seed_of(seed, 0, use)), first, count)
+    return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def weyl(shift: float | Tensor, numbers: Tensor) -> Tensor:
+    """Weyl's sequence, shift + i/φ mod 1, at some numbers i."""
+    return (shift + numbers * ((math.sqrt(5) - 1) / 2)) % 1
 
 
 def even(seed: int, use: str, first: int, count: int) -> Tensor:
-    """As `uniform`, but so that those of any images in a row lie evenly in [0, 1): Weyl's sequence i/φ + shift mod 1.
+    """As `uniform`, but so that those of any images in a row lie evenly in [0, 1): see `weyl`.
 
     Of b in a row the gaps are of at most three lengths, about 1/b each, so that the mean over a batch has much less
     variance than of independent numbers, whatever the batches are (Niederreiter 1992, sec. 2.1 and 3.1).
@@ -50,8 +52,7 @@ def even(seed: int, use: str, first: int, count: int) -> Tensor:
     tensor(True)
     """
     shift = seed_of(seed, 0, use) / 2**63
-    numbers = torch.arange(first, first + count, dtype=torch.float64)
-    return (shift + numbers * ((math.sqrt(5) - 1) / 2)) % 1
+    return weyl(shift, torch.arange(first, first + count, dtype=torch.float64))
 
 
 def noise(seed: int, first: int, like: Images, device: torch.device) -> Images:
