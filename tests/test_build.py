@@ -13,6 +13,7 @@ from snrise._errors import SnriseError
 from snrise.config import Sampling, to_yaml
 from snrise.data import Emoji, ImageFolder
 from snrise.process import Prediction, Straight, VarianceExploding
+from snrise.rates import CosineDecay
 from snrise.samplers import DpmSolverPP, Karras
 from snrise.schedules import Cosine, Interpolated, Shifted, UniformLogSnr, for_resolution
 from snrise.training import save_state
@@ -62,7 +63,7 @@ def test_a_noisy_reference_needs_a_reference():
 
 @pytest.mark.parametrize(("classes", "count"), [("class", 3), ("subclass", None), ("null", 0)])
 def test_emoji(classes, count):
-    source = experiment.source(config(f"data.classes={classes}").data)
+    source = config(f"data.classes={classes}").data.source.open()
     assert isinstance(source, Emoji)
     if count is not None:
         assert len(source.classes or ()) == count
@@ -126,7 +127,7 @@ def test_the_recipe_takes_every_setting():
     assert (how.clip, how.class_dropout, how.accumulate, how.seed) == (0.5, 0.3, 2, 7)
     assert how.precision == settings.training.precision
     rate = how.rate
-    assert (rate.peak, rate.total, rate.warmup, rate.decay, rate.shape) == (0.01, 64, 16, 0.25, "cosine")
+    assert (rate.peak, rate.total, rate.warmup, rate.decay, rate.shape) == (0.01, 64, 16, 0.25, CosineDecay())
     assert how.drawn.schedule == UniformLogSnr(logsnr_min=-9.0, logsnr_max=9.0)
     assert (how.drawn.stratified, how.drawn.like) == (False, Cosine())
     assert recipe(config()).drawn.schedule == config().schedule((16, 16))

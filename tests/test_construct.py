@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from examples import GRIDS, OPTIMIZERS, PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
 from snrise._errors import SnriseError
 from snrise._typing import Size
+from snrise.codecs import Codec, Grey, Pixels
 from snrise.construct import TABLES, construct, kind_of, plain
+from snrise.data import EmojiConfig, ExternalConfig, FolderConfig, HubConfig, ShardsConfig, SourceConfig
+from snrise.denoisers import Clipped as Clipped_
+from snrise.denoisers import Guided, Projected, Wrapper
 from snrise.networks import External, Level, NetworkConfig, UViTConfig
 from snrise.optimizers import Optimizer
 from snrise.process import Process, VariancePreserving
+from snrise.rates import CosineDecay, Decay, LinearDecay, SqrtDecay
 from snrise.samplers import Grid, Sampler
 from snrise.schedules import Clipped, Cosine, Interpolated, Schedule, Shifted, UniformLogSnr
 from snrise.weightings import MinSnr, Weighting
@@ -25,6 +30,17 @@ EXAMPLES = {
     Process: {name: list(of.values()) for name, of in PROCESSES.items()},
     Sampler: {name: list(of.values()) for name, of in SAMPLERS.items()},
     Grid: {name: list(of.values()) for name, of in GRIDS.items()},
+    SourceConfig: {
+        "emoji": [EmojiConfig(classes="class", only=("flags",))], "folder": [FolderConfig(path="photos")],
+        "shards": [ShardsConfig(path="a.tar", classes="cls")], "hub": [HubConfig(path="mnist", split="test")],
+        "external": [ExternalConfig(path="mine.Data")],
+    },
+    Codec: {"pixels": [Pixels()], "grey": [Grey()]},
+    Decay: {"linear": [LinearDecay()], "cosine": [CosineDecay()], "one_minus_sqrt": [SqrtDecay()]},
+    Wrapper: {
+        "guided": [Guided(scale=2.0, interval=(-3.0, 5.0), rescale=0.7)], "clipped": [Clipped_(high=2.0)],
+        "projected": [Projected(scale=3.0), Projected(scale=3.0, parallel=0.5, limit=10.0)],
+    },
     Optimizer: {name: list(of.values()) for name, of in OPTIMIZERS.items()},
     NetworkConfig: {name: list(of.values()) for name, of in NETWORKS.items()} | {
         "external": [External(type="mine.Network")]},

@@ -5,6 +5,7 @@ from examples import PROCESSES, FakeNetwork, flat, under_vp
 from snrise._errors import SnriseError
 from snrise.denoisers import (
     Denoiser,
+    Projected,
     clipped,
     dynamically_clipped,
     from_network,
@@ -89,6 +90,25 @@ def test_guided_within_steers_only_inside_and_skips_the_reference_outside():
     assert len(calls) == 1
     guide(z, torch.full((4,), 5.0))
     assert len(calls) == 2
+
+
+def test_projected_guidance_without_limits_is_guidance():
+    z = noise(4, 3, 8, 8)
+    found = Projected(scale=2.5, parallel=1.0, interval=(-2.0, 5.0))(strong, weak)(z, LEVELS)
+    torch.testing.assert_close(found, guided_within(strong, weak, 2.5, (-2.0, 5.0))(z, LEVELS))
+    assert Projected(scale=2.5)(strong, None) is strong
+    assert Projected(scale=1.0)(strong, weak) is strong
+
+
+def test_projected_guidance_steers_across_the_image_and_no_further_than_its_limit():
+    z = noise(4, 3, 8, 8).double()
+    x = strong(z, LEVELS)
+    change = Projected(scale=3.0)(strong, weak)(z, LEVELS) - x
+    torch.testing.assert_close((change * x).sum(dim=(1, 2, 3)), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-9)
+    gap = x - weak(z, LEVELS)
+    torch.testing.assert_close((change * gap).sum(), change.square().sum() / 2)
+    limited = Projected(scale=3.0, parallel=1.0, limit=2.0)(strong, weak)(z, LEVELS) - x
+    torch.testing.assert_close(limited, 2 * gap * (2.0 / gap.flatten(1).norm(dim=1))[:, None, None, None])
 
 
 def test_autoguidance_corrects_what_the_weaker_network_does_worse():
@@ -261,6 +281,8 @@ def test_exact_denoisers_at_infinite_levels():
     (lambda: guided_within(strong, weak, 2.0, (3.0, 1.0)), r"guided_within\.interval: got \(3\.0, 1\.0\)"),
     (lambda: guided(strong, weak, 2.0, 1.5), r"guided_within\.rescale: got 1\.5; allowed: a number in \[0, 1\]"),
     (lambda: dynamically_clipped(strong, 0.0), r"dynamically_clipped\.percentile: got 0\.0; allowed: a number above 0"),
+    (lambda: Projected(scale=2.0, parallel=1.5), r"Projected\.parallel: got 1\.5; allowed: a share in \[0, 1\]"),
+    (lambda: Projected(scale=2.0, limit=0.0), r"Projected\.limit: got 0\.0; allowed: a norm above 0, or None"),
     (lambda: upsampled(strong, 1), r"upsampled\.factor: got 1; allowed: a whole number, 2 or more"),
     (lambda: upsampled(strong, 2, interval=(1.0, 1.0)), r"upsampled\.interval: got \(1\.0, 1\.0\)"),
 ])

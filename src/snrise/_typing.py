@@ -6,7 +6,7 @@ The letters: b images in a batch, c channels, h height, w width (pixels), n samp
 import sys
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 if sys.version_info >= (3, 11):
@@ -20,9 +20,13 @@ else:
         __str__ = str.__str__
 
 
-__all__ = ["Images", "Labels", "LogSnr", "Network", "PerImage", "Scalars", "Size", "StrEnum", "type_name"]
+__all__ = [
+    "Images", "Labels", "LogSnr", "Network", "PerImage", "Pictures", "Scalars", "Size", "StrEnum", "type_name",
+]
 
 Images: TypeAlias = Float[Tensor, "b c h w"]
+#: RGB as it is stored and shown: uint8, or floats in −1…1 for more precision.
+Pictures: TypeAlias = UInt8[Tensor, "b 3 h w"] | Float[Tensor, "b 3 h w"]
 LogSnr: TypeAlias = Float[Tensor, " b"]
 PerImage: TypeAlias = Float[Tensor, " b"]
 #: Times or noise levels of any shape.

@@ -6,16 +6,18 @@ from typing import Any, final
 
 import yaml
 
-from snrise._errors import SnriseError, require
+from snrise._errors import require
 from snrise._typing import Size, StrEnum
-from snrise.construct import construct, plain
-from snrise.data import Cache, Fit, Unreadable
+from snrise.codecs import Codec, Pixels
+from snrise.construct import INLINED, construct, plain
+from snrise.data import Cache, EmojiConfig, Fit, SourceConfig, Unreadable
+from snrise.denoisers import Wrapper
 from snrise.levels import Levels
 from snrise.networks import NetworkConfig
 from snrise.optimizers import AdamW, Optimizer
 from snrise.precision import Precision
 from snrise.process import Prediction, Process, VariancePreserving
-from snrise.rates import Decay, LearningRate
+from snrise.rates import Decay, LearningRate, LinearDecay
 from snrise.samplers import Ancestral, Grid, Sampler, UniformTime
 from snrise.schedules import ByResolution, Schedule
 from snrise.weightings import Constant, Weighting
@@ -28,7 +30,6 @@ __all__ = [
     "LossConfig",
     "RunConfig",
     "Sampling",
-    "SourceKind",
     "Training",
     "Wandb",
     "parse",
@@ -37,16 +38,6 @@ __all__ = [
 
 #: The largest σ_rel of an average of a power of the images seen: that of γ = 0, the plain mean of all weights so far.
 WIDEST = 12**-0.5
-
-
-class SourceKind(StrEnum):
-    """Where images come from; external ones are objects that a run was given in Python."""
-
-    EMOJI = "emoji"
-    FOLDER = "folder"
-    SHARDS = "shards"
-    HUB = "hub"
-    EXTERNAL = "external"
 
 
 class OnFault(StrEnum):
@@ -73,24 +64,20 @@ class Wandb(StrEnum):
 class DataConfig:
     """Where images come from, and how they are read.
 
-    `classes`: for emoji `class` (9) or `subclass` (97); for a folder `folders`, or a CSV file; for shards `cls`, or an
-    entry of their JSON; for a data set of the hub its column; null for none. `split` and `column` are the hub's too.
+    Beside `source` stand that source's own settings. `path`: of all but emoji. `classes`: where labels come from; for
+    emoji `class` (9) or `subclass` (97), for a folder `folders` or a CSV file, for shards `cls` or an entry of their
+    JSON, for a data set of the hub a column; null for none.
     `hold_out`: one image in every so many is not trained on, but kept to judge with.
     `unreadable`: whether a broken file stops the run. `cache`, `cache_folder`, `workers`: see `data.Dataset`.
     """
 
     resolution: Size
-    source: SourceKind = SourceKind.EMOJI
-    path: str | None = None
-    classes: str | None = None
-    only: tuple[str, ...] = ()
+    source: SourceConfig = field(default=EmojiConfig(), metadata=INLINED)
     fit: Fit = Fit.CROP
     background: str = "white"
     upscale: bool = True
     flip: bool = False
     hold_out: int | None = None
-    split: str = "train"
-    column: str = "image"
     unreadable: Unreadable = Unreadable.SKIP
     cache: Cache = Cache.AUTO
     cache_folder: str | None = None
@@ -99,8 +86,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(min(self.resolution) >= 1, "resolution", list(self.resolution), "[height, width], both 1 or more")
         require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more, or null for one a core")
-        if self.source is not SourceKind.EMOJI and self.path is None:
-            raise SnriseError("path: missing; say where the images are: --data DIR")
 
 
 @final
@@ -155,7 +140,7 @@ class Training:
     learning_rate: float = 1e-3
     warmup: int = 1000
     decay: float = 1.0
-    decay_shape: Decay = Decay.LINEAR
+    decay_shape: Decay = LinearDecay()
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     clip: float | None = 1.0
@@ -204,8 +189,9 @@ class Sampling:
         guidance: its scale; 1 is none. Without labels there is none either, unless there is a weak network.
         guidance_interval: the λ between which guidance works; None for all.
         rescale: φ, how far the contrast that guidance adds is taken back, 0 to 1.
-        clip: whether x̂ is held within [−1, 1].
+        clip: whether x̂ is held within the range of images.
         dynamic_clip: the percentile of |x̂| at which it is clipped, to be scaled into that range; None cuts it off.
+        wrappers: around the guided denoiser, in this order: other ways of guidance, see `denoisers.WRAPPERS`.
         upsample: how many times as large as those of the training the images are.
     """
 
@@ -218,6 +204,7 @@ class Sampling:
     clip: bool = True
     dynamic_clip: float | None = None
     upsample: int = 1
+    wrappers: tuple[Wrapper, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "a whole number above 0")
@@ -270,6 +257,7 @@ class RunConfig:
     network: NetworkConfig
     training: Training
     seed: int = 0
+    codec: Codec = Pixels()
     process: Process = VariancePreserving()
     schedule: ByResolution = ByResolution()
     loss: LossConfig = LossConfig()
@@ -281,6 +269,11 @@ class RunConfig:
         named = self.name.isprintable() and self.name.strip(". ") and not set(self.name) & set("/\\")
         require(bool(named), "name", self.name, "a name that a folder can have")
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network is given."""
+        return self.codec.shape(self.data.resolution)
 
 
 #: YAML 1.1 wants a dot in 1.0e-3. Here 1e-3 is a number too, to the reader as to the writer.

@@ -1,7 +1,8 @@
 """Plain data (what YAML holds) to frozen dataclasses and back, strictly.
 
 A dataclass is its own config: its fields are the settings. Where a field takes one of several members of a table (a
-schedule, a weighting …) the data names it by `kind`. Every mistake is one line that begins with the setting's path.
+schedule, a weighting …) the data name it by `kind`; the settings of an `INLINED` member stand beside its name instead.
+Every mistake is one line that begins with the setting's path.
 
 >>> from snrise.schedules import Schedule
 >>> construct(Schedule, {"kind": "cosine", "logsnr_max": 12}, "config.schedule")
@@ -20,21 +21,28 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from snrise._errors import SnriseError, invalid, unknown
+from snrise.codecs import CODECS, Codec
+from snrise.data import SOURCES, SourceConfig
+from snrise.denoisers import WRAPPERS, Wrapper
 from snrise.networks import NETWORKS, External, NetworkConfig
 from snrise.optimizers import OPTIMIZERS, Optimizer
 from snrise.process import PROCESSES, Process
+from snrise.rates import DECAYS, Decay
 from snrise.samplers import GRIDS, SAMPLERS, Grid, Sampler
 from snrise.schedules import SCHEDULES, Schedule
 from snrise.weightings import WEIGHTINGS, Weighting
 
-__all__ = ["TABLES", "check_named", "construct", "kind_of", "plain"]
+__all__ = ["INLINED", "TABLES", "check_named", "construct", "kind_of", "plain"]
 
 #: Open choices: the interface, and its members by name.
 TABLES: dict[Any, Mapping[str, type]] = {
     Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
-    Optimizer: OPTIMIZERS,
+    Optimizer: OPTIMIZERS, Decay: DECAYS, SourceConfig: SOURCES, Codec: CODECS, Wrapper: WRAPPERS,
     NetworkConfig: NETWORKS | {"external": External},
 }
+
+#: Metadata of a field that takes a member of a table: `source: folder, path: photos` instead of a section of its own.
+INLINED = {"inlined": True}
 
 T = TypeVar("T")
 
@@ -86,15 +94,20 @@ def _dataclass(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise invalid(where, data, "settings, each `name: value`")
     hints = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
+    names = _names(kind)
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(kind):
+        if f.metadata.get("inlined"):
+            values[f.name], data = _inlined(f, TABLES[hints[f.name]], names, data, where)
     for key in data:
         if key not in names:
             raise unknown(f"{where}.{key}", key, names, "setting")
-    values = {}
     for f in dataclasses.fields(kind):
+        if f.name in values:
+            continue
         if f.name not in data:
             if f.default is f.default_factory is dataclasses.MISSING:
-                raise SnriseError(f"{where}.{f.name}: missing; give it a value")
+                raise SnriseError(f"{where}.{f.name}: missing; {f.metadata.get('missing', 'give it a value')}")
         elif data[f.name] in (math.inf, -math.inf) and data[f.name] == f.default:
             values[f.name] = f.default  # no limit, where that is what a setting says by itself
         else:
@@ -106,6 +119,35 @@ def _dataclass(kind: Any, data: Any, where: str) -> Any:
         message = str(error).removeprefix(f"{kind.__name__}.")
         joint = "." if message.partition(":")[0].partition("[")[0] in names else ": "
         raise SnriseError(f"{where}{joint}{message}") from None
+
+
+def _names(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _inlined(
+    f: Any, table: Mapping[str, type], beside: list[str], data: Mapping[str, Any], where: str
+) -> tuple[Any, dict[str, Any]]:
+    """The member whose settings stand beside its name, and the settings that are left.
+
+    What belongs to another member of the table is passed over as long as it says nothing: configs of earlier versions
+    held the settings of all.
+    """
+    name = data.get(f.name, kind_of(f.default))
+    if not isinstance(name, str) or name not in table:
+        raise unknown(f"{where}.{f.name}", name, table, f.name)
+    own = _names(table[name])
+    others = [(kind, field) for kind, member in table.items() for field in dataclasses.fields(member)]
+    for key in data:
+        if key not in (*beside, *own, *(field.name for _, field in others)):
+            raise unknown(f"{where}.{key}", key, [*beside, *own], "setting")
+    member = _dataclass(table[name], {key: value for key, value in data.items() if key in own}, where)
+    left = {key: value for key, value in data.items() if key not in own and key != f.name}
+    for key, value in left.items():
+        theirs = {kind: field.default for kind, field in others if field.name == key and key not in beside}
+        if theirs and value not in (None, [], *theirs.values()):
+            raise invalid(f"{where}.{key}", value, f"a setting of {f.name}={', '.join(theirs)} alone", "leave it out")
+    return member, {key: value for key, value in left.items() if key in beside}
 
 
 def _with_kind(data: Any, default: Any) -> Any:
@@ -164,8 +206,11 @@ def plain(value: Any) -> Any:
     """The inverse of `construct`: only dicts, lists, text, numbers, true, false and null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = kind_of(value)
-        settings = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return ({"kind": name} if name else {}) | settings
+        settings: dict[str, Any] = {"kind": name} if name else {}
+        for f in dataclasses.fields(value):
+            inner = plain(getattr(value, f.name))
+            settings |= {f.name: inner.pop("kind"), **inner} if f.metadata.get("inlined") else {f.name: inner}
+        return settings
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple | list):

@@ -20,6 +20,7 @@ from torch import nn
 
 from snrise._errors import invalid, require, unknown
 from snrise._typing import Size, StrEnum, type_name
+from snrise.codecs import Codec, Pixels
 from snrise.config import (
     DataConfig,
     LevelsConfig,
@@ -28,12 +29,11 @@ from snrise.config import (
     OnFault,
     RunConfig,
     Sampling,
-    SourceKind,
     Training,
 )
 from snrise.construct import check_named, construct
-from snrise.data import Blank, Data, Dataset, Emoji, Hub, ImageFolder, Part, Preprocess, Shards, Source, as_data
-from snrise.data.dataset import evenly
+from snrise.data import Blank, Data, Dataset, ExternalConfig, Part, Preprocess, as_data, evenly
+from snrise.denoisers import Wrapper
 from snrise.levels import Levels
 from snrise.nest import Link
 from snrise.networks import External, Nested, NetworkConfig
@@ -48,13 +48,11 @@ from snrise.samplers import Grid, Sampler
 from snrise.schedules import ByResolution, Schedule
 from snrise.weightings import VLoss, Weighting
 
-__all__ = ["Experiment", "compared", "dataset", "held_out", "network", "source"]
+__all__ = ["Experiment", "compared", "dataset", "held_out", "network"]
 
 
 #: Settings of training that may be given by their names, too.
-CHOICES: dict[str, type[StrEnum]] = {
-    "decay_shape": Decay, "precision": Precision, "on_fault": OnFault,
-}
+CHOICES: dict[str, type[StrEnum]] = {"precision": Precision, "on_fault": OnFault}
 
 
 @final
@@ -72,6 +70,7 @@ class Experiment(Training):
         levels: how training draws λ; by default from the schedule.
         weighting: how errors count by λ.
         factors: the scales of the loss; None is one up to 256 px, several above.
+        codec: what is diffused of an image: by default its pixels.
         sampling: how images are made.
         log: how often things are written.
         seed: fixes all that is drawn at random.
@@ -93,6 +92,7 @@ class Experiment(Training):
     levels: Levels | LevelsConfig = LevelsConfig()
     weighting: Weighting = VLoss()
     factors: tuple[int, ...] | None = None
+    codec: Codec = Pixels()
     sampling: Sampling = Sampling()
     log: Log = Log()
     config: RunConfig | None = None
@@ -103,20 +103,22 @@ class Experiment(Training):
             if given not in tuple(kind):
                 raise unknown(f"Experiment.{name}", given, kind, "choice")
             object.__setattr__(self, name, kind(given))
-        if isinstance(self.optimizer, str):
-            object.__setattr__(self, "optimizer", construct(Optimizer, self.optimizer, "Experiment.optimizer"))
+        for name, interface in (("optimizer", Optimizer), ("decay_shape", Decay), ("codec", Codec)):
+            if isinstance(getattr(self, name), str):
+                member: Any = construct(interface, getattr(self, name), f"Experiment.{name}")
+                object.__setattr__(self, name, member)
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")
         network_config = getattr(self.network, "config", None)
         if isinstance(network_config, NetworkConfig):
-            check_sides(self.size, network_config.divisor, "config.data.resolution")
+            _check_fit(network_config, self.shape)
         known, named = getattr(self.network, "classes", None), self.dataset.classes
         good = known is None or named is None or len(named) == known
         require(good, "Experiment.network.classes", known, f"{len(named or ())}, as many as the data have, or None")
         _link(self.network, self.target)
         for i, factor in enumerate(self.scales):
-            _check_factor(i, factor, self.size)
+            _check_factor(i, factor, self.shape[1:])
         if self.config is None:
             for interface, member, name in self._members():
                 check_named(interface, member, f"Experiment.{name}")
@@ -132,7 +134,7 @@ class Experiment(Training):
         loss = config.loss
         return cls(
             **_training(config.training), data=images, network=network(config, classes, device),
-            name=config.name, seed=config.seed, schedule=config.schedule,
+            name=config.name, seed=config.seed, codec=config.codec, schedule=config.schedule,
             target=Target(loss.prediction, config.process), levels=loss.levels, weighting=loss.weighting,
             factors=loss.factors, sampling=config.sampling, log=config.log, config=config,
         )
@@ -161,6 +163,11 @@ class Experiment(Training):
         return self.dataset.size
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the network is given."""
+        return self.codec.shape(self.size)
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes that the network is told; None if it is told none."""
         known = getattr(self.network, "classes", None)
@@ -182,8 +189,8 @@ class Experiment(Training):
 
     @cached_property
     def noise(self) -> Schedule:
-        """The schedule at the data's resolution."""
-        return self.rule(self.size)
+        """The schedule at the resolution that the network works at."""
+        return self.rule(self.shape[1:])
 
     @cached_property
     def drawn(self) -> Levels:
@@ -194,7 +201,8 @@ class Experiment(Training):
     @property
     def scales(self) -> tuple[int, ...]:
         """The factors of the loss's scales."""
-        return self.factors or (factors_for(self.size) if min(self.size) > 256 else (1,))
+        sides = self.shape[1:]
+        return self.factors or (factors_for(sides) if min(sides) > 256 else (1,))
 
     @property
     def settings(self) -> RunConfig:
@@ -207,7 +215,8 @@ class Experiment(Training):
             prediction=self.target.prediction, weighting=self.weighting, factors=self.factors, levels=how
         )
         return RunConfig(
-            name=self.name, seed=self.seed, process=self.target.process, schedule=self.rule, loss=loss,
+            name=self.name, seed=self.seed, codec=self.codec, process=self.target.process, schedule=self.rule,
+            loss=loss,
             data=_described(self.dataset) if self.config is None else self.config.data,
             network=_network_of(self.network) if self.config is None else self.config.network,
             training=Training(**_training(self)), sampling=self.sampling,
@@ -223,6 +232,9 @@ class Experiment(Training):
         yield Process, self.target.process, "target.process"
         yield Weighting, self.weighting, "weighting"
         yield Optimizer, self.optimizer, "optimizer"
+        yield Decay, self.decay_shape, "decay_shape"
+        yield Codec, self.codec, "codec"
+        yield from ((Wrapper, wrapper, "sampling.wrappers") for wrapper in self.sampling.wrappers)
         yield Sampler, self.sampling.sampler, "sampling.sampler"
         yield Grid, self.sampling.grid, "sampling.grid"
 
@@ -235,7 +247,7 @@ def _training(how: Training) -> dict[str, Any]:
 def _described(data: Data) -> DataConfig:
     """What settings say of data of one's own."""
     given = getattr(data, "items", data)
-    return DataConfig(resolution=data.size, source=SourceKind.EXTERNAL, path=type_name(given))
+    return DataConfig(resolution=data.size, source=ExternalConfig(path=type_name(given)))
 
 
 def _network_of(network: nn.Module) -> NetworkConfig:
@@ -244,35 +256,20 @@ def _network_of(network: nn.Module) -> NetworkConfig:
     return own if isinstance(own, NetworkConfig) else External.of(network)
 
 
+def _check_fit(network: NetworkConfig, shape: tuple[int, int, int]) -> None:
+    """Raise unless the network takes what the codec makes of an image."""
+    channels, *sides = shape
+    check_sides((sides[0], sides[1]), network.divisor, "config.data.resolution")
+    good = isinstance(network, External) or network.image_channels == channels
+    require(good, "config.network.image_channels", network.image_channels, f"{channels}, as the codec makes")
+
+
 def _check_factor(i: int, factor: int, image: Size) -> None:
     if image[0] % factor or image[1] % factor:
         raise invalid(
             f"config.loss.factors[{i}]", factor, f"a divisor of the resolution {image[0]}x{image[1]}",
             f"such as {max(n for n in range(1, factor) if image[0] % n == image[1] % n == 0)}",
         )
-
-
-def source(config: DataConfig) -> Source:
-    """Where the images come from."""
-    if config.source is SourceKind.EMOJI:
-        if config.classes not in (None, "class", "subclass"):
-            raise invalid("config.data.classes", config.classes, "class, subclass or null for emoji")
-        return Emoji(config.classes, only=config.only)
-    if config.only:
-        raise invalid("config.data.only", list(config.only), "a list for emoji alone", "leave it out")
-    assert config.path is not None, "a config of another source has a path"
-    match config.source:
-        case SourceKind.SHARDS:
-            return Shards(config.path, config.classes)
-        case SourceKind.HUB:
-            return Hub(config.path, config.classes, split=config.split, column=config.column)
-        case SourceKind.EXTERNAL:
-            raise invalid(
-                "config.data.source", f"external, {config.path}", "data that the settings say how to find",
-                "give the data in Python, as to snrise.Experiment or snrise.evaluate: data=…",
-            )
-        case _:
-            return ImageFolder(config.path, config.classes)
 
 
 def dataset(config: RunConfig) -> Dataset:
@@ -292,7 +289,7 @@ def held_out(config: RunConfig) -> Dataset | None:
 
 def _dataset(data: DataConfig, *, held_out: bool) -> Dataset:
     preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
-    whole = source(data)
+    whole = data.source.open()
     good = data.hold_out is None or 2 <= data.hold_out <= len(whole)
     allowed = f"a whole number from 2 to the {len(whole):,} images, or null"
     require(good, "config.data.hold_out", data.hold_out, allowed)
@@ -308,7 +305,7 @@ def network(config: RunConfig, classes: int | None, device: torch.device | str |
 
     On the device "meta" it has no weights and costs nothing.
     """
-    check_sides(config.data.resolution, config.network.divisor, "config.data.resolution")
+    _check_fit(config.network, config.shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if device == "meta":

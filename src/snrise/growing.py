@@ -7,7 +7,6 @@ from typing import Any
 from snrise import trained
 from snrise._errors import require
 from snrise.config import RunConfig
-from snrise.data import to_float
 from snrise.experiment import dataset
 from snrise.networks import NestedConfig
 from snrise.networks.haar import band_variances
@@ -59,7 +58,7 @@ def with_measured_bands(config: RunConfig) -> RunConfig:
         return config
     images = dataset(config)
     shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
-    a, b, c = (float(f"{max(v, ROUNDING):.3g}") for v in band_variances(to_float(shown)).tolist())
+    a, b, c = (float(f"{max(v, ROUNDING):.3g}") for v in band_variances(config.codec.encode(shown)).tolist())
     loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
     if loss.levels.draw is None:
         draw = Shifted(base=config.schedule.base, factor=size)

@@ -1,20 +1,54 @@
 """The learning rate, a pure function of the images seen."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
 from snrise._errors import require
-from snrise._typing import StrEnum
 
-__all__ = ["Decay", "LearningRate"]
+__all__ = ["DECAYS", "CosineDecay", "Decay", "LearningRate", "LinearDecay", "SqrtDecay"]
 
 
-class Decay(StrEnum):
-    """The shape of the learning rate's fall to 0."""
+class Decay(ABC):
+    """The shape of the learning rate's fall to 0: a frozen dataclass."""
 
-    LINEAR = "linear"
-    COSINE = "cosine"
+    @abstractmethod
+    def __call__(self, left: float) -> float:
+        """The share of the peak when a share `left` of the fall, from 1 down to 0, is still to come."""
+
+
+@final
+@dataclass(frozen=True)
+class LinearDecay(Decay):
+    """A straight line."""
+
+    def __call__(self, left: float) -> float:
+        return left
+
+
+@final
+@dataclass(frozen=True)
+class CosineDecay(Decay):
+    """Half a period of a cosine."""
+
+    def __call__(self, left: float) -> float:
+        return 0.5 - 0.5 * math.cos(math.pi * left)
+
+
+@final
+@dataclass(frozen=True)
+class SqrtDecay(Decay):
+    """1 − √s after a share s of a short fall behind a long plateau. Hägele et al. 2024 (arXiv 2405.18392)."""
+
+    def __call__(self, left: float) -> float:
+        return 1 - math.sqrt(1 - left)
+
+
+#: Every shape by the name that a config gives it.
+DECAYS: dict[str, type[Decay]] = {
+    "linear": LinearDecay, "cosine": CosineDecay, "one_minus_sqrt": SqrtDecay,
+}
 
 
 @final
@@ -31,7 +65,7 @@ class LearningRate:
     total: int
     warmup: int = 0
     decay: float = 0.0
-    shape: Decay = Decay.LINEAR
+    shape: Decay = LinearDecay()
 
     def __post_init__(self) -> None:
         require(self.peak > 0, "LearningRate.peak", self.peak, "a number above 0")
@@ -42,6 +76,4 @@ class LearningRate:
         rise = min(1.0, images_seen / self.warmup) if self.warmup else 1.0
         left = max(0.0, self.total - images_seen)
         fall = min(1.0, left / (self.decay * self.total)) if self.decay else 1.0
-        if self.shape is Decay.COSINE:
-            fall = 0.5 - 0.5 * math.cos(math.pi * fall)
-        return self.peak * rise * fall
+        return self.peak * rise * self.shape(fall)

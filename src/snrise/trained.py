@@ -132,7 +132,7 @@ class Trained:
     def at(self, size: Size, where: str = "Trained.at") -> "Trained":
         """At another resolution, its schedule shifted to it; one stated for no resolution is that of the run's own."""
         config = self.config
-        check_sides(size, config.network.divisor, where)
+        check_sides(config.codec.shape(size)[1:], config.network.divisor, where)
         schedule = config.schedule.stated_for(config.data.resolution)
         at = replace(config, data=replace(config.data, resolution=size), schedule=schedule)
         return self if size == config.data.resolution else replace(self, config=at)

@@ -10,7 +10,8 @@ from torch import nn
 from snrise._errors import SnriseError
 from snrise.optimizers.muon import orthogonalized
 from snrise.precision import bf16_is_native, resolved
-from snrise.training import Decay, LearningRate, Precision, adamw, autocast, muon
+from snrise.rates import DECAYS, CosineDecay, LinearDecay, SqrtDecay
+from snrise.training import LearningRate, Precision, adamw, autocast, muon
 from tiny import inputs
 from tiny import network as build_tiny
 
@@ -18,8 +19,9 @@ pytestmark = pytest.mark.precision
 
 
 @pytest.mark.parametrize(("shape", "expected"), [
-    (Decay.LINEAR, [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 0.5, 0.0, 0.0]),
-    (Decay.COSINE, [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 1 - math.sqrt(0.5), 0.0, 0.0]),
+    (LinearDecay(), [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 0.5, 0.0, 0.0]),
+    (CosineDecay(), [0.0, 0.5, 2.0, 2.0, 2.0, 1.0, 1 - math.sqrt(0.5), 0.0, 0.0]),
+    (SqrtDecay(), [0.0, 0.5, 2.0, 2.0, 2.0, 2 - math.sqrt(2), 2 - math.sqrt(3), 0.0, 0.0]),
 ])
 def test_learning_rate(shape, expected):
     rate = LearningRate(peak=2.0, total=1000, warmup=100, decay=0.4, shape=shape)
@@ -31,8 +33,9 @@ def test_without_warm_up_and_decay_it_is_constant():
     assert [rate(i) for i in (0, 5, 10)] == [3.0, 3.0, 3.0]
 
 
-@given(warmup=st.integers(0, 500), decay=st.floats(0, 1), shape=st.sampled_from(Decay), at=st.integers(0, 1500))
-def test_it_never_leaves_its_range(warmup, decay, shape, at):
+@given(warmup=st.integers(0, 500), decay=st.floats(0, 1), at=st.integers(0, 1500),
+       shape=st.sampled_from([kind() for kind in DECAYS.values()]))
+def test_it_never_leaves_its_range(warmup, decay, at, shape):
     rate = LearningRate(peak=0.1, total=1000, warmup=warmup, decay=decay, shape=shape)
     assert 0 <= rate(at) <= 0.1
     if at >= max(warmup, 1) and at <= 1000 * (1 - decay):

@@ -181,7 +181,7 @@ def test_batches_of_a_stream_are_its_images_in_order():
     images, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels"))
     numbers = [i % 40 for i in range(3, 3 + len(images))]
     assert torch.equal(labels, torch.tensor([Pictures()[i][1] for i in numbers]).long())
-    assert torch.equal(images[37], Pictures()[0][0] / 127.5 - 1)
+    assert torch.equal(images[37], Pictures()[0][0])
     assert stream.size == (8, 16)
     assert stream.length is None
 
@@ -219,11 +219,18 @@ def test_floats_are_what_they_are_said_to_be():
     assert unit.images.min() < 0
 
 
+def test_grey_images_are_three_equal_channels():
+    grey = Items([torch.full((1, 8, 8), i, dtype=torch.uint8) for i in range(4)])
+    images = next(Indexed(grey).batches(4, seed=0)).images
+    assert images.shape == (4, 3, 8, 8)
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
 @pytest.mark.parametrize(("data", "told"), [
     (3, "Experiment.data: got 'int'; allowed: a data set of snrise.data, a map-style data set, or an iterable"),
     (Items([FLOATS[0]]), r"got 'floats from 0.0\d to .* in item 0 of Items'; allowed: uint8, or floats of which"),
     (lambda: Indexed(Items([FLOATS[0] * 3]), values="unit"), r"got '0.0\d to [23].*values from 0 to 1, as was said"),
-    (Items([torch.zeros(1, 8, 8, dtype=torch.uint8)]), r"got '\(1, 8, 8\) in item 0 of Items'; allowed: images of 3"),
+    (Items([torch.zeros(2, 8, 8, dtype=torch.uint8)]), r"got '\(2, 8, 8\) in item 0 of Items'; allowed: images of 3"),
     (Items([torch.zeros(3, 8, 8, dtype=torch.int64)]), "got 'torch.int64 in item 0 of Items'; allowed: uint8, or"),
     (Items([("x", 1)]), "got 'str in item 0 of Items'; allowed: a tensor, an array or a picture"),
     (Items([(1, 2, 3, 4)]), "got '4 parts in item 0 of Items'; allowed: an image"),

@@ -299,12 +299,12 @@ def test_uniform_numbers_are_uniform_and_independent():
 
 @pytest.mark.parametrize("side", [8, 300], ids=["one thread", "several"])
 def test_noise_is_white_and_belongs_to_its_image(side):
-    like, cpu = torch.empty(3, 3, side, side), torch.device("cpu")
-    whole = noise(0, 5, like, cpu)
-    assert torch.equal(whole[1:], noise(0, 6, like[1:], cpu))
+    cpu = torch.device("cpu")
+    whole = noise(0, 5, (3, 3, side, side), cpu)
+    assert torch.equal(whole[1:], noise(0, 6, (2, 3, side, side), cpu))
     assert whole.std().item() == pytest.approx(1, abs=0.1)
     assert abs(torch.corrcoef(whole.flatten(1))[0, 1]) < 0.2
-    assert not torch.equal(whole, noise(1, 5, like, cpu))
+    assert not torch.equal(whole, noise(1, 5, (3, 3, side, side), cpu))
 
 
 def test_the_default_weight_is_that_of_the_v_loss():

@@ -14,7 +14,7 @@ from snrise.cli.devices import device_of
 from snrise.cli.options import check_chart
 from snrise.config import RunConfig, parse
 from snrise.construct import kind_of, plain
-from snrise.experiment import Experiment, source
+from snrise.experiment import Experiment
 from snrise.networks import PRESETS
 from snrise.planning import DEVICES, Plan, Row
 from snrise.quantities import parse_size
@@ -122,13 +122,13 @@ def _file(arguments: list[str], preset: str | None) -> str:
 
 def _classes(file: str, config: RunConfig) -> int | None:
     """How many classes the images have, if the settings have any: as a run knows them, or as the data do."""
-    if config.data.classes is None:
+    if config.data.source.classes is None:
         return None
     run = Path(file).parent
     if checkpoints(run / "checkpoints"):
         names = read_header(newest(run)).extra["classes"]
     else:
-        names = source(config.data).classes
+        names = config.data.source.open().classes
     return None if names is None else len(names)
 
 

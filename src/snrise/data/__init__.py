@@ -6,46 +6,30 @@
 (1852, torch.Size([8, 3, 32, 32]))
 """
 
-from snrise.data.dataset import Batch, Data, Dataset, Unreadable
-from snrise.data.emoji import Emoji
-from snrise.data.external import Blank, Indexed, MapStyle, Streamed, Values, as_data
-from snrise.data.folder import ImageFolder, suffix_counts
-from snrise.data.hub import Hub
+from snrise.data.base import Batch, Blank, Data, evenly
+from snrise.data.dataset import Dataset, Unreadable
+from snrise.data.emoji import Emoji, EmojiConfig
+from snrise.data.external import ExternalConfig, Indexed, MapStyle, Streamed, as_data
+from snrise.data.folder import FolderConfig, ImageFolder, suffix_counts
+from snrise.data.hub import Hub, HubConfig
+from snrise.data.items import Values
 from snrise.data.order import flips, order
 from snrise.data.parts import Part
 from snrise.data.pixels import to_float, to_uint8
 from snrise.data.preprocess import Fit, Preprocess
 from snrise.data.reading import read_image
-from snrise.data.shards import Shards
-from snrise.data.sources import Source, open_image
+from snrise.data.shards import Shards, ShardsConfig
+from snrise.data.sources import Source, SourceConfig, open_image
 from snrise.data.store import Cache, cache_home
 
 __all__ = [
-    "Batch",
-    "Blank",
-    "Cache",
-    "Data",
-    "Dataset",
-    "Emoji",
-    "Fit",
-    "Hub",
-    "ImageFolder",
-    "Indexed",
-    "MapStyle",
-    "Part",
-    "Preprocess",
-    "Shards",
-    "Source",
-    "Streamed",
-    "Unreadable",
-    "Values",
-    "as_data",
-    "cache_home",
-    "flips",
-    "open_image",
-    "order",
-    "read_image",
-    "suffix_counts",
-    "to_float",
-    "to_uint8",
+    "SOURCES", "Batch", "Blank", "Cache", "Data", "Dataset", "Emoji", "EmojiConfig", "ExternalConfig", "Fit",
+    "FolderConfig", "Hub", "HubConfig", "ImageFolder", "Indexed", "MapStyle", "Part", "Preprocess", "Shards",
+    "ShardsConfig", "Source", "SourceConfig", "Streamed", "Unreadable", "Values", "as_data", "cache_home", "evenly",
+    "flips", "open_image", "order", "read_image", "suffix_counts", "to_float", "to_uint8",
 ]
+
+#: Every source's settings by the name that a config gives it.
+SOURCES: dict[str, type[SourceConfig]] = {
+    "emoji": EmojiConfig, "folder": FolderConfig, "shards": ShardsConfig, "hub": HubConfig, "external": ExternalConfig,
+}

@@ -7,13 +7,12 @@ of 10).
 
 import os
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from PIL import __version__ as pillow_version
 from torch import Tensor
 
 from snrise._errors import SnriseError, require
-from snrise._typing import Images, Labels, Size, StrEnum
+from snrise._typing import Labels, Size, StrEnum
+from snrise.data.base import Batch, Data
 from snrise.data.order import order
-from snrise.data.pixels import to_float
 from snrise.data.preprocess import Preprocess
 from snrise.data.reading import read_image
 from snrise.data.sources import Source
@@ -41,74 +40,6 @@ class Unreadable(StrEnum):
 
     STOP = "stop"
     SKIP = "skip"
-
-
-class Batch(NamedTuple):
-    """What a training step takes, on the CPU.
-
-    images: float32 [b 3 h w] in -1…1. labels: int64 [b], or None without classes. indices: which images of the source.
-    position: images seen before this batch; the next one is at `position + b`. context: vectors [b m d] that come with
-    the images, such as embeddings of captions, or None.
-    """
-
-    images: Images
-    labels: Labels | None
-    indices: list[int]
-    position: int
-    context: Tensor | None = None
-
-
-def evenly(classes: int) -> tuple[float, ...]:
-    """The shares of so many classes of which nothing is known.
-
-    >>> evenly(4)
-    (0.25, 0.25, 0.25, 0.25)
-    """
-    return (1 / classes,) * classes
-
-
-class Data(ABC):
-    """What a run is trained on: batches by position, all of one size, and what is known of their images."""
-
-    skipped: dict[int, str]
-    """Why images were left out, by index."""
-
-    @property
-    @abstractmethod
-    def size(self) -> Size:
-        """Height and width of every image."""
-
-    @property
-    @abstractmethod
-    def length(self) -> int | None:
-        """How many images there are; None where that is not known."""
-
-    @property
-    @abstractmethod
-    def classes(self) -> tuple[str, ...] | None:
-        """Class names, which labels index; None without classes."""
-
-    @property
-    def frequencies(self) -> tuple[float, ...] | None:
-        """The share of each class, summing to 1; None without classes. The same for all, where that is not known."""
-        return None if self.classes is None else evenly(len(self.classes))
-
-    def contexts(self, count: int) -> Tensor | None:
-        """Context vectors of `count` images, to show or judge samples with: [count m d]; None where there are none."""
-        return None
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """A text that differs when the data do."""
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """What a report calls an image."""
-
-    @abstractmethod
-    def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """An endless stream of batches, starting after `position` images."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +67,7 @@ class Dataset(Data):
     >>> dataset = Dataset(Emoji("class", only=("activities",)), Preprocess((16, 16)), flip=True)
     >>> batch = next(dataset.batches(4, seed=0))
     >>> batch.images.shape, batch.images.dtype, batch.labels, batch.position
-    (torch.Size([4, 3, 16, 16]), torch.float32, tensor([0, 0, 0, 0]), 0)
+    (torch.Size([4, 3, 16, 16]), torch.uint8, tensor([0, 0, 0, 0]), 0)
     """
 
     source: Source
@@ -278,7 +209,7 @@ class Dataset(Data):
         for position, pixels, indices, skipped in read:
             self.skipped.update(skipped)
             labels = None if self.labels is None else self.labels[indices]
-            yield Batch(images=to_float(pixels), labels=labels, indices=indices, position=position)
+            yield Batch(images=pixels, labels=labels, indices=indices, position=position)
 
     def kept(self, indices: Sequence[int]) -> bool:
         """Whether all of some images, or those that take their places, are kept: whether nothing is to be decoded."""

@@ -6,11 +6,12 @@ import tarfile
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
+from typing import final
 
 from PIL import Image
 
-from snrise._errors import unknown
-from snrise.data.sources import digest, fill, index_classes, open_image
+from snrise._errors import require, unknown
+from snrise.data.sources import SourceConfig, digest, fill, index_classes, open_image
 
 _TAR = "builtin/fluent-emoji-3d.tar"
 
@@ -45,6 +46,23 @@ def _entry(key: str, webp: bytes, about: dict[str, object]) -> _Entry:
 @lru_cache(maxsize=1)
 def _categories() -> tuple[str, ...]:
     return tuple(sorted({entry.category for entry in _entries()}))
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EmojiConfig(SourceConfig):
+    """The settings of `Emoji`."""
+
+    classes: str | None = None
+    only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        good = self.classes in (None, "class", "subclass")
+        require(good, "classes", self.classes, "class, subclass or null for emoji")
+
+    def open(self) -> "Emoji":
+        """The emoji."""
+        return Emoji(self.classes, self.only)
 
 
 @dataclass(frozen=True, init=False, repr=False)

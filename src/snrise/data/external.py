@@ -8,36 +8,45 @@
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
-from snrise._errors import SnriseError, invalid, require, unknown
-from snrise._typing import Size, StrEnum, type_name
-from snrise.data.dataset import Batch, Data
+from snrise._errors import SnriseError, invalid, require
+from snrise._typing import Size, type_name
+from snrise.data.base import Batch, Data
+from snrise.data.items import Item, Values, check_values, cut, item_of, joined, stacked
 from snrise.data.order import order
-from snrise.data.pixels import to_float, to_uint8
-from snrise.data.sources import digest
+from snrise.data.pixels import to_uint8
+from snrise.data.sources import Source, SourceConfig, digest
 from snrise.data.streaming import leave_interrupts
 
-__all__ = ["Blank", "Indexed", "MapStyle", "Streamed", "Values", "as_data"]
+__all__ = ["ExternalConfig", "Indexed", "MapStyle", "Streamed", "as_data"]
 
 #: How many items the fingerprint of a map-style data set looks at.
 SEEN = 3
 
 
-class Values(StrEnum):
-    """What the numbers of floating-point images mean: 0 to 1, or −1 to 1. Those of uint8 say it themselves."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class ExternalConfig(SourceConfig):
+    """What settings say of data that a run was given in Python: the name of their type."""
 
-    UNIT = "unit"
-    SIGNED = "signed"
+    path: str
+    classes: str | None = None
+
+    def open(self) -> Source:
+        """Raise: they have to be given again."""
+        raise invalid(
+            "config.data.source", f"external, {self.path}", "data that the settings say how to find",
+            "give the data in Python, as to snrise.Experiment or snrise.evaluate: data=…",
+        )
 
 
 @runtime_checkable
@@ -47,24 +56,6 @@ class MapStyle(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
-
-
-class Item(NamedTuple):
-    """An image [3 h w] or several [b 3 h w] in −1…1, with labels and context vectors, if any."""
-
-    images: Tensor
-    labels: Tensor | None
-    context: Tensor | None
-
-    @property
-    def many(self) -> bool:
-        """Whether it is a batch."""
-        return self.images.ndim == 4
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Item":
-        """The same with each tensor changed."""
-        labels, context = (None if t is None else change(t) for t in (self.labels, self.context))
-        return Item(change(self.images), labels, context)
 
 
 def as_data(data: Any) -> Data:
@@ -104,7 +95,7 @@ class Indexed(Data):
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_values(self.values, "Indexed.values")
+        check_values(self.values, "Indexed.values")
         require(len(self.items) >= 1, "Indexed.items", len(self.items), "1 item or more")
         require(self.workers >= 0, "Indexed.workers", self.workers, "a whole number, 0 or more")
         names = getattr(self.items, "classes", None)
@@ -116,7 +107,8 @@ class Indexed(Data):
 
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images: uint8 [k 3 h w]."""
-        return to_uint8(torch.stack([self[index].images for index in indices]))
+        images = torch.stack([self[index].images for index in indices])
+        return images if images.dtype == torch.uint8 else to_uint8(images)
 
     def contexts(self, count: int) -> Tensor | None:
         """The context vectors of the first `count` items, from the beginning again if there are fewer: [count m d]."""
@@ -126,7 +118,7 @@ class Indexed(Data):
 
     def __getitem__(self, index: int) -> Item:
         item = self.items[index]
-        return _item(item, self.values, f"item {index} of {type(self.items).__name__}")
+        return item_of(item, self.values, f"item {index} of {type(self.items).__name__}")
 
     @cached_property
     def size(self) -> Size:
@@ -166,7 +158,7 @@ class Indexed(Data):
         chosen, again = itertools.tee((start, order(seed, start, batch, len(self.items))) for start in starts)
         loader: Any = torch.utils.data.DataLoader(
             self, batch_sampler=(indices for _, indices in chosen),  # type: ignore[arg-type]
-            num_workers=self.workers, worker_init_fn=leave_interrupts, collate_fn=_stacked,
+            num_workers=self.workers, worker_init_fn=leave_interrupts, collate_fn=stacked,
         )
         for (start, indices), item in zip(again, loader, strict=False):
             yield Batch(item.images, item.labels, indices, start, item.context)
@@ -188,7 +180,7 @@ class Streamed(Data):
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_values(self.values, "Streamed.values")
+        check_values(self.values, "Streamed.values")
 
     @cached_property
     def _begun(self) -> tuple[Item, Iterator[Item]]:
@@ -228,19 +220,19 @@ class Streamed(Data):
             if passed >= len(item.images):
                 passed -= len(item.images)
                 continue
-            item, passed = _cut(item, passed, None), 0
+            item, passed = cut(item, passed, None), 0
             kept.append(item)
             there += len(item.images)
             while there >= batch:
-                whole = _joined(kept)
-                found, rest = _cut(whole, 0, batch), _cut(whole, batch, None)
+                whole = joined(kept)
+                found, rest = cut(whole, 0, batch), cut(whole, batch, None)
                 yield Batch(found.images, found.labels, [*range(position, position + batch)], position, found.context)
                 position, there = position + batch, len(rest.images)
                 kept = [rest] if there else []
 
     def _pass(self) -> Iterator[Item]:
         where = f"what {type(self.items).__name__} yields"
-        return (_item(item, self.values, where) for item in self.items)
+        return (item_of(item, self.values, where) for item in self.items)
 
     def _endless(self) -> Iterator[Item]:
         """All items, the first pass being the one that was begun; and again, as long as there are any."""
@@ -256,104 +248,3 @@ class Streamed(Data):
                     f"Experiment.data: the {type(self.items).__name__} has ended and cannot be iterated over again; "
                     "allowed: an iterable that begins anew each time, or that never ends"
                 )
-
-
-@final
-@dataclass(frozen=True)
-class Blank(Data):
-    """Noise instead of images, of any size, to time or to plan a step with; with labels if there are `classes`."""
-
-    size: Size = (64, 64)
-    classes: tuple[str, ...] | None = None
-    skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @property
-    def length(self) -> None:
-        """There is no end of them."""
-
-    @property
-    def fingerprint(self) -> str:
-        """The same always."""
-        return "noise"
-
-    def name(self, index: int) -> str:
-        """Its number."""
-        return f"noise {index}"
-
-    def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """The same images again and again."""
-        images = torch.rand(batch, 3, *self.size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        labels = None if self.classes is None else torch.zeros(batch, dtype=torch.int64)
-        for at in itertools.count(position, batch):
-            yield Batch(images, labels, [*range(batch)], at)
-
-
-def _check_values(values: str | None, where: str) -> None:
-    if values is not None and values not in tuple(Values):
-        raise unknown(where, values, Values, "choice")
-
-
-def _item(value: Any, values: str | None, where: str) -> Item:
-    """An item as users give them: an image, (image, label), (image, label, context) or a mapping."""
-    if isinstance(value, Mapping):
-        parts: Sequence[Any] = [value.get(name) for name in ("image", "label", "context")]
-    else:
-        parts = value if isinstance(value, tuple | list) else (value,)
-    if not 1 <= len(parts) <= 3:
-        allowed = "an image, (image, label) or (image, label, context)"
-        raise invalid("Experiment.data", f"{len(parts)} parts in {where}", allowed)
-    image, label, context = (*parts, None, None)[:3]
-    images = _images(image, values, where)
-    labels = None if label is None else torch.as_tensor(label, dtype=torch.int64)
-    return Item(images, labels, None if context is None else torch.as_tensor(context, dtype=torch.float32))
-
-
-def _images(value: Any, values: str | None, where: str) -> Tensor:
-    """Images in −1…1."""
-    if isinstance(value, Image.Image):
-        value = np.asarray(value.convert("RGB")).transpose(2, 0, 1).copy()
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
-    if not isinstance(value, Tensor):
-        raise invalid("Experiment.data", f"{type(value).__name__} in {where}", "a tensor, an array or a picture")
-    if value.ndim not in (3, 4) or value.shape[-3] != 3:
-        allowed = "images of 3 channels, [3 h w] or [b 3 h w]"
-        raise invalid("Experiment.data", f"{tuple(value.shape)} in {where}", allowed)
-    if value.dtype == torch.uint8:
-        return to_float(value)
-    require(value.is_floating_point(), "Experiment.data", f"{value.dtype} in {where}", "uint8, or floats")
-    if values is None:
-        got = f"floats from {float(value.min()):.2f} to {float(value.max()):.2f} in {where}"
-        allowed = "uint8, or floats of which it is said what they mean"
-        raise invalid("Experiment.data", got, allowed, 'snrise.data.Indexed(data, values="unit") if they are 0 to 1')
-    low = 0.0 if values == Values.UNIT else -1.0
-    inside = low - 1e-3 <= float(value.min()) and float(value.max()) <= 1 + 1e-3
-    told = f"{float(value.min()):.2f} to {float(value.max()):.2f} in {where}"
-    require(inside, "Experiment.data", told, f"values from {low:g} to 1, as was said by values={str(values)!r}")
-    return value.float() * 2 - 1 if values == Values.UNIT else value.float()
-
-
-def _stacked(items: Sequence[Item]) -> Item:
-    """Single items as one of many."""
-    return _joined([item.mapped(lambda t: t[None]) for item in items])
-
-
-def _joined(items: Sequence[Item]) -> Item:
-    """Items of many as one."""
-    first = items[0]
-    for item in items:
-        good = item.images.shape[1:] == first.images.shape[1:]
-        sizes = [tuple(i.images.shape[1:]) for i in (first, item)]
-        require(good, "Experiment.data", sizes, "images of one size")
-    labels, contexts = ([t for t in part if t is not None] for part in list(zip(*items, strict=True))[1:])
-    for name, found in (("labels", labels), ("context", contexts)):
-        told = f"{len(found)} of {len(items)} items with {name}"
-        require(len(found) in (0, len(items)), "Experiment.data", told, "all or none")
-    return Item(
-        torch.cat([item.images for item in items]), torch.cat(labels) if labels else None,
-        torch.cat(contexts) if contexts else None,
-    )
-
-
-def _cut(item: Item, begin: int, end: int | None) -> Item:
-    return item.mapped(lambda t: t[begin:end])

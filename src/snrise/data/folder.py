@@ -4,15 +4,16 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import final
 
 from PIL import Image
 
 from snrise._errors import SnriseError, invalid
 from snrise.data.labels import from_csv, from_folders
-from snrise.data.sources import digest, fill, index_classes, open_image
+from snrise.data.sources import SourceConfig, digest, fill, index_classes, open_image
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
@@ -21,6 +22,19 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif",
 def suffixes() -> frozenset[str]:
     """What counts as an image, in lower case: `.avif` too, where this Pillow reads it."""
     return _SUFFIXES | ({".avif"} & Image.registered_extensions().keys())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig(SourceConfig):
+    """The settings of `ImageFolder`."""
+
+    path: str = field(metadata={"missing": "say where the images are: --data DIR"})
+    classes: str | None = None
+
+    def open(self) -> "ImageFolder":
+        """The folder, listed."""
+        return ImageFolder(self.path, self.classes)
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -1,15 +1,30 @@
 """Data sets of the library `datasets`: from its hub, its cache, or saved on disk. Needs the extra `hub`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from PIL import Image
 
 from snrise._errors import SnriseError, unknown
-from snrise.data.sources import digest, fill, index_classes, open_image
+from snrise.data.sources import SourceConfig, digest, fill, index_classes, open_image
 
-__all__ = ["Hub"]
+__all__ = ["Hub", "HubConfig"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HubConfig(SourceConfig):
+    """The settings of `Hub`."""
+
+    path: str = field(metadata={"missing": "say which data set: data.path=NAME"})
+    classes: str | None = None
+    split: str = "train"
+    column: str = "image"
+
+    def open(self) -> "Hub":
+        """The split, loaded by `datasets`."""
+        return Hub(self.path, self.classes, split=self.split, column=self.column)
 
 
 @dataclass(frozen=True, init=False, repr=False)

@@ -3,17 +3,17 @@
 import glob
 import json
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from PIL import Image
 
 from snrise._errors import SnriseError, invalid
 from snrise.data.folder import suffixes
-from snrise.data.sources import digest, fill, index_classes, open_image
+from snrise.data.sources import SourceConfig, digest, fill, index_classes, open_image
 
-__all__ = ["Shards"]
+__all__ = ["Shards", "ShardsConfig"]
 
 
 class _Place(NamedTuple):
@@ -28,6 +28,19 @@ class _Place(NamedTuple):
         with self.shard.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ShardsConfig(SourceConfig):
+    """The settings of `Shards`."""
+
+    path: str = field(metadata={"missing": "say where the shards are: --data X.tar"})
+    classes: str | None = None
+
+    def open(self) -> "Shards":
+        """The shards, listed."""
+        return Shards(self.path, self.classes)
 
 
 @dataclass(frozen=True, init=False, repr=False)

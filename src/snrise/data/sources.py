@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Protocol, runtime_checkable
@@ -37,6 +38,20 @@ class Source(Protocol):
 
     def fingerprint(self) -> str:
         """A hash of names, sizes, modification times and labels: it differs when the data do."""
+
+
+class SourceConfig(ABC):
+    """A frozen dataclass whose fields are a source's settings, among them where labels come from (None: no labels)."""
+
+    classes: str | None
+
+    @abstractmethod
+    def open(self) -> Source:
+        """The source: the images are listed now, and read on demand.
+
+        Raises:
+            SnriseError: if there are no such images.
+        """
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -3,7 +3,7 @@
 from snrise.config import WIDEST, OnFault
 from snrise.optimizers import Optimizer, adamw, muon
 from snrise.precision import Precision, autocast
-from snrise.rates import Decay, LearningRate
+from snrise.rates import LearningRate
 from snrise.training.averages import average, forget_later, save_averages
 from snrise.training.checkpoint import (
     BrokenCheckpoint,
@@ -26,7 +26,7 @@ from snrise.training.starting import start_from
 from snrise.training.state import TrainState
 
 __all__ = [
-    "WIDEST", "BrokenCheckpoint", "Checkpoint", "Decay", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer",
+    "WIDEST", "BrokenCheckpoint", "Checkpoint", "Ema", "Generation", "LearningRate", "OnFault", "Optimizer",
     "Power", "Precision", "Report", "Spikes", "State", "TrainState", "WeightFormat", "adamw", "autocast",
     "average", "checkpoints", "draw_labels", "export_weights", "forget_later", "generate", "latest", "load_latest",
     "load_network", "load_state", "muon", "newest_whole", "read_header", "save_averages", "save_state", "start_from",

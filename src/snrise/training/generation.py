@@ -1,6 +1,5 @@
 """From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr, Network, Scalars, Size
+from snrise.codecs import Codec, Pixels
 from snrise.config import RunConfig, Sampling
-from snrise.data import to_uint8
-from snrise.denoisers import Denoiser, clipped, dynamically_clipped, from_network, guided_within, upsampled
+from snrise.denoisers import Denoiser, Guided, clipped, dynamically_clipped, from_network, upsampled
 from snrise.networks.base import evaluating
 from snrise.precision import Precision, autocast
 from snrise.process import Target
@@ -36,8 +35,9 @@ class Generation:
     Attributes:
         network: any that was trained as `target` and `schedule` say.
         target: what the network predicts, and the process.
-        schedule: that of the images' size.
-        size: height and width of the images that the network makes; upsampled ones are larger.
+        schedule: that of the resolution that the network works at.
+        size: height and width of the images; upsampled ones are larger.
+        codec: what the network makes of them.
         sampling: the way from noise to images.
         weak: a weaker network that guidance leads away from, instead of the same network without labels.
         precision: what the network computes in.
@@ -47,6 +47,7 @@ class Generation:
     target: Target
     schedule: Schedule
     size: Size
+    codec: Codec = Pixels()
     sampling: Sampling = Sampling()
     weak: nn.Module | None = None
     precision: Precision = Precision.AUTO
@@ -54,10 +55,10 @@ class Generation:
     @classmethod
     def of(cls, config: RunConfig, network: nn.Module, weak: nn.Module | None = None) -> "Generation":
         """How a run makes images with its network, on the schedule that it was trained with."""
-        size = config.data.resolution
         return cls(
-            network=network, target=Target(config.loss.prediction, config.process), schedule=config.schedule(size),
-            size=size, sampling=config.sampling, weak=weak, precision=config.training.precision,
+            network=network, target=Target(config.loss.prediction, config.process), codec=config.codec,
+            schedule=config.schedule(config.shape[1:]), size=config.data.resolution, sampling=config.sampling,
+            weak=weak, precision=config.training.precision,
         )
 
     @property
@@ -89,14 +90,16 @@ class Generation:
         elif labels is not None or context is not None:
             none = None if context is None else torch.zeros_like(context)
             reference = from_network(asked, self.target, None, none)
-        if reference is not None:
-            within = how.guidance_interval or (-math.inf, math.inf)
-            denoise = guided_within(denoise, reference, how.guidance, within, how.rescale)
+        guided = Guided(scale=how.guidance, interval=how.guidance_interval, rescale=how.rescale)
+        for wrap in (guided, *how.wrappers):
+            denoise = wrap(denoise, reference)
         if how.upsample > 1:
             denoise = upsampled(denoise, how.upsample)
-        if how.dynamic_clip is not None:
-            return dynamically_clipped(denoise, how.dynamic_clip)
-        return clipped(denoise) if how.clip else denoise
+        if not how.clip or self.codec.range is None:
+            return denoise
+        low, high = self.codec.range
+        return clipped(denoise, low, high) if how.dynamic_clip is None else (
+            dynamically_clipped(denoise, how.dynamic_clip, high))
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
@@ -146,7 +149,7 @@ def generate(
         size = min(batch, count - begin)
         told = (None if t is None else t[begin : begin + size] for t in (labels, context))
         states = _states(how, how.denoiser(*told), first + begin, size, seed)
-        yield _picture(last(states if watch is None else _told(states, watch, begin, size * share)))
+        yield _picture(how, last(states if watch is None else _told(states, watch, begin, size * share)))
 
 
 def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:
@@ -176,10 +179,10 @@ def trajectory(
     # A sampler's first question in a step is about the state that it is at.
     for logsnr, after in zip(how.logsnrs[:-1], states, strict=True):
         alpha, sigma = how.target.process.alpha_sigma(logsnr)
-        yield State(logsnr.item(), _picture(z / (alpha**2 + sigma**2).sqrt().item()), _picture(found[0]))
+        yield State(logsnr.item(), _picture(how, z / (alpha**2 + sigma**2).sqrt().item()), _picture(how, found[0]))
         found.clear()
         z = after
-    yield State(how.logsnrs[-1].item(), _picture(z), _picture(z))
+    yield State(how.logsnrs[-1].item(), _picture(how, z), _picture(how, z))
 
 
 def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None:
@@ -193,7 +196,8 @@ def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None
 def _states(how: Generation, denoise: Denoiser, first: int, count: int, seed: int) -> Iterator[Images]:
     """The sampler's states of images number first … first+count−1 of a seed."""
     own = generators(seed, first, count)
-    z = start(denoise, (count, 3, *how.whole_size), how.logsnrs[0], own).to(how.device)
+    shape = count, *how.codec.shape(how.whole_size)
+    z = start(denoise, shape, how.logsnrs[0], own).to(how.device)
     return how.sampling.sampler(denoise, z, how.logsnrs, own)
 
 
@@ -213,5 +217,5 @@ def _asked(network: nn.Module, precision: Precision) -> Network:
     return ask
 
 
-def _picture(images: Images) -> UInt8[Tensor, "k 3 h w"]:
-    return to_uint8(images.float().cpu())
+def _picture(how: Generation, x: Images) -> UInt8[Tensor, "b 3 H W"]:
+    return how.codec.decode(x.float()).cpu()

@@ -104,16 +104,17 @@ def _gradient(state: TrainState, batch: Batch, how: Experiment) -> tuple[Tensor,
     count, first, device = len(batch.images), batch.position, state.device
     t = (even if how.drawn.stratified else uniform)(how.seed, "t", first, count)
     logsnr, importance = (numbers.float() for numbers in how.drawn.at(t))
-    eps = noise(how.seed, first, batch.images, device)
+    eps = noise(how.seed, first, (count, *how.shape), device)
     labels, context = _condition(batch, how, state.network)
     parts, size = [], -(-count // how.accumulate)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(how.seed, first, "dropout"))
         for begin in range(0, count, size):
             of = slice(begin, begin + size)
+            x = how.codec.encode(_moved(batch.images[of], device))
             with autocast(device, how.precision):
                 loss, plain = denoising_loss(
-                    state.network, how.target, _moved(batch.images[of], device), eps[of],
+                    state.network, how.target, x, eps[of],
                     _moved(logsnr[of], device), None if labels is None else _moved(labels[of], device),
                     None if context is None else _moved(context[of], device),
                     weighting=how.weighting, factors=how.scales,

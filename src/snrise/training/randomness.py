@@ -55,18 +55,18 @@ def even(seed: int, use: str, first: int, count: int) -> Tensor:
     return weyl(shift, torch.arange(first, first + count, dtype=torch.float64))
 
 
-def noise(seed: int, first: int, like: Images, device: torch.device) -> Images:
-    """White noise [b c h w] for images number first … first+b−1, each drawn by itself, on the device.
+def noise(seed: int, first: int, shape: tuple[int, int, int, int], device: torch.device) -> Images:
+    """White noise of a shape [b c h w] for images number first … first+b−1, each drawn by itself, on the device.
 
     Large images are drawn by as many threads as PyTorch computes with.
     """
-    out = torch.empty(like.shape, device=device)
-    own = generators(seed_of(seed, 0, "noise"), first, len(like))
+    out = torch.empty(shape, device=device)
+    own = generators(seed_of(seed, 0, "noise"), first, shape[0])
     if device.type != "cpu":
         own = [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in own]
-    if device.type == "cpu" and len(like) > 1 and like[0].numel() >= LARGE:
+    if device.type == "cpu" and shape[0] > 1 and out[0].numel() >= LARGE:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(lambda i: out[i].normal_(generator=own[i]), range(len(like))))
+            list(pool.map(lambda i: out[i].normal_(generator=own[i]), range(shape[0])))
     else:
         for image, generator in zip(out, own, strict=True):
             image.normal_(generator=generator)

@@ -1,0 +1,182 @@
+"""A new member of a table is one class and one row: everything else knows it from then on."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+import snrise
+from snrise._errors import SnriseError
+from snrise.codecs import CODECS, Codec, Pixels
+from snrise.config import to_yaml
+from snrise.data import SOURCES, SourceConfig
+from snrise.denoisers import WRAPPERS, Denoiser, Guided, Wrapper
+from snrise.experiment import Experiment
+from snrise.rates import DECAYS, Decay
+from snrise.schedules import SCHEDULES, Cosine, Schedule
+from tiny import config
+
+SHORT = ("training.images=16", "sampling.steps=2")
+
+
+def trained(folder, *settings):
+    """A short run with these settings, written, closed and opened again."""
+    how = Experiment.of(config(*SHORT, *settings))
+    with snrise.Run(how, folder, tell=lambda line: None) as run:
+        for _ in run:
+            pass
+        run.save()
+        run.draw()
+    return snrise.load(folder)
+
+
+# A source of images.
+
+@dataclass(frozen=True)
+class Stripes:
+    count: int
+
+    labels = None
+    classes = None
+
+    def __len__(self):
+        return self.count
+
+    def read(self, index):
+        return Image.linear_gradient("L").rotate(index)
+
+    def name(self, index):
+        return f"stripes {index}"
+
+    def fingerprint(self):
+        return f"stripes {self.count}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripesConfig(SourceConfig):
+    count: int = 5
+    classes: str | None = None
+
+    def open(self):
+        return Stripes(self.count)
+
+
+def test_source(monkeypatch, tmp_path):
+    monkeypatch.setitem(SOURCES, "stripes", StripesConfig)
+    settings = ("data.source=stripes", "data.count=7", "data.classes=null", "data.only=[]")
+    model = trained(tmp_path, *settings)
+    assert model.config.data.source == StripesConfig(count=7)
+    assert len(model.data()) == 7
+    assert "source: stripes\n  count: 7\n" in to_yaml(model.config)
+    assert model.sample(2).shape == (2, 3, 16, 16)
+    with pytest.raises(SnriseError, match=r"^config\.data\.count: got 7; allowed: a setting of source=stripes alone"):
+        config("data.count=7")
+    with pytest.raises(SnriseError, match=r"^config\.data\.counts: no such setting 'counts'; did you mean 'count'"):
+        config("data.source=stripes", "data.counts=7", "data.only=[]")
+
+
+# A codec.
+
+@dataclass(frozen=True)
+class Halves(Codec):
+    """Means of two pixels side by side: [b 6 h w/2], of another range, channels and size than pixels."""
+
+    @property
+    def range(self):
+        return -2.0, 2.0
+
+    def shape(self, size):
+        return 6, size[0], size[1] // 2
+
+    def encode(self, pictures):
+        x = Pixels().encode(pictures)
+        return torch.cat([x[..., ::2] + x[..., 1::2], x[..., ::2] - x[..., 1::2]], dim=1)
+
+    def decode(self, x):
+        total, difference = x.chunk(2, dim=1)
+        pairs = torch.stack([total + difference, total - difference], dim=-1) / 2
+        return Pixels().decode(pairs.flatten(-2))
+
+
+def test_codec(monkeypatch, tmp_path):
+    monkeypatch.setitem(CODECS, "halves", Halves)
+    model = trained(tmp_path, "codec=halves", "network.image_channels=6", "sampling.guidance=2")
+    assert model.config.codec == Halves()
+    assert model.config.shape == (6, 16, 8)
+    assert model.generation().schedule == model.config.schedule((16, 8))
+    assert model.sample(2).shape == (2, 3, 16, 16)
+    x = model.denoiser(torch.zeros(2, dtype=torch.int64))(9 * torch.ones(2, 6, 16, 8), torch.zeros(2))
+    assert x.abs().max() <= 2
+    with pytest.raises(SnriseError, match=r"^config\.network\.image_channels: got 3; allowed: 6, as the codec makes"):
+        Experiment.of(config("codec=halves"))
+
+
+def test_pictures_without_colour_are_one_channel(tmp_path):
+    model = trained(tmp_path, "codec=grey", "network.image_channels=1")
+    pictures = model.sample(2)
+    assert pictures.shape == (2, 3, 16, 16)
+    assert torch.equal(pictures[:, :1].expand(-1, 3, -1, -1), pictures)
+
+
+# Guidance, or whatever else wraps a denoiser.
+
+@dataclass(frozen=True, kw_only=True)
+class Opposed(Wrapper):
+    weight: float = 0.5
+
+    def __call__(self, denoise, reference):
+        return Denoiser(lambda z, logsnr: denoise(z, logsnr) - self.weight * reference(z, logsnr), denoise.process)
+
+
+def test_guidance(monkeypatch, tmp_path):
+    monkeypatch.setitem(WRAPPERS, "opposed", Opposed)
+    model = trained(tmp_path, "sampling.wrappers=[{kind: opposed, weight: 0.25}, {kind: guided, scale: 3}]")
+    assert model.config.sampling.wrappers == (Opposed(weight=0.25), Guided(scale=3.0))
+    z, logsnr, labels = 0.1 * torch.randn(2, 3, 16, 16), torch.zeros(2), torch.tensor([0, 1])
+    plain = model.with_sampling(["sampling.wrappers=[]", "sampling.guidance=1"])
+    x, none = plain.denoiser(labels)(z, logsnr), plain.denoiser()(z, logsnr)
+    assert_close(model.denoiser(labels)(z, logsnr), none + 3 * (x - 0.25 * none - none))
+    assert not torch.equal(model.sample(2, seed=1), plain.sample(2, seed=1))
+
+
+# The learning rate's fall.
+
+@dataclass(frozen=True)
+class Steps(Decay):
+    count: int = 2
+
+    def __call__(self, left):
+        return math.ceil(left * self.count) / self.count
+
+
+def test_decay(monkeypatch, tmp_path):
+    monkeypatch.setitem(DECAYS, "steps", Steps)
+    model = trained(tmp_path, "training.decay_shape={kind: steps, count: 4}")
+    assert model.config.training.decay_shape == Steps(count=4)
+    assert model.config.training.rate(16) == 0 < model.config.training.rate(15)
+
+
+# A schedule.
+
+@dataclass(frozen=True, kw_only=True)
+class Lifted(Schedule):
+    by: float = 1.0
+
+    def __call__(self, t):
+        return Cosine()(t) + self.by
+
+    def derivative(self, t):
+        return Cosine().derivative(t)
+
+    def inverse(self, logsnr):
+        return Cosine().inverse(logsnr - self.by)
+
+
+def test_schedule(monkeypatch, tmp_path):
+    monkeypatch.setitem(SCHEDULES, "lifted", Lifted)
+    model = trained(tmp_path, "schedule.base={kind: lifted, by: 0.5}", "schedule.reference=null")
+    assert model.generation().schedule == Lifted(by=0.5)
+    assert model.sample(1).shape == (1, 3, 16, 16)
