@@ -55,7 +55,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = options.rate * (0.5 + 0.5 * math.cos(math.pi * elapsed / end))
         with autocast(cpu, Precision.AUTO):
-            loss = model((batch.images + 1) / 2)
+            loss = model(batch.images / 255)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()

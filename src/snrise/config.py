@@ -1,4 +1,4 @@
-"""The settings of a run, typed and strict. Their defaults are the settings of most runs; recipes hold the rest."""
+"""The settings of a run: typed, strictly validated, with defaults that suit most runs; recipes hold the rest."""
 
 import re
 from dataclasses import dataclass, field
@@ -41,10 +41,10 @@ WIDEST = 12**-0.5
 
 
 class OnFault(StrEnum):
-    """What a run does after a step whose loss or gradient is not finite; the step itself is always dropped.
+    """What to do after a step with a non-finite loss or gradient; the step itself is always dropped.
 
-    `skip` goes on with the next batch, `rollback` goes back to the weights of the last checkpoint and on with the next
-    batch, `stop` ends the run.
+    `skip` continues with the next batch, `rollback` restores the last checkpoint and continues with the next batch,
+    `stop` ends the run.
     """
 
     SKIP = "skip"
@@ -53,7 +53,7 @@ class OnFault(StrEnum):
 
 
 class Wandb(StrEnum):
-    """Whether Weights & Biases is written to, and from where."""
+    """Logging to Weights & Biases: synchronised online, or kept in the run's folder."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -62,13 +62,13 @@ class Wandb(StrEnum):
 @final
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where images come from, and how they are read.
+    """The source of images, and their preprocessing.
 
-    Beside `source` stand that source's own settings. `path`: of all but emoji. `classes`: where labels come from; for
-    emoji `class` (9) or `subclass` (97), for a folder `folders` or a CSV file, for shards `cls` or an entry of their
-    JSON, for a data set of the hub a column; null for none.
-    `hold_out`: one image in every so many is not trained on, but kept to judge with.
-    `unreadable`: whether a broken file stops the run. `cache`, `cache_folder`, `workers`: see `data.Dataset`.
+    The settings of the source stand beside `source`. `path`: required by all but emoji. `classes`: the source of
+    labels; for emoji `class` (9) or `subclass` (97), for a folder `folders` or a CSV file, for shards `cls` or a key of
+    their JSON, for a data set of the hub a column; null for none.
+    `hold_out`: every n-th image is held out for evaluation. `unreadable`: what to do about a broken file. `cache`,
+    `cache_folder`, `workers`: see `data.Dataset`.
     """
 
     resolution: Size
@@ -91,21 +91,21 @@ class DataConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LevelsConfig:
-    """How training draws λ: from `draw` (null: the schedule), with the expected loss of `like` (null: as drawn)."""
+    """The distribution of λ in training: `draw` (null: the schedule), importance-weighted to `like` (null: not)."""
 
     stratified: bool = True
     draw: Schedule | None = None
     like: Schedule | None = None
 
     def of(self, schedule: Schedule) -> Levels:
-        """For a run with this schedule."""
+        """The distribution for a run with this schedule."""
         return Levels(schedule=self.draw or schedule, stratified=self.stratified, like=self.like)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What the network predicts, and how its error counts. `factors: null`: one scale up to 256 px, several above."""
+    """Prediction target and loss weighting. `factors: null`: a single scale up to 256 px, several above."""
 
     prediction: Prediction = Prediction.V
     weighting: Weighting = Constant()
@@ -119,7 +119,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """`images` is the length of the run; `warmup` and `ema_half_life` are in images, `decay` is a share of the run.
+    """Optimisation: `images` (the run's length), `warmup` and `ema_half_life` in images, `decay` a share of the run.
 
     `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
 
@@ -171,7 +171,7 @@ class Training:
 
     @property
     def rate(self) -> LearningRate:
-        """The learning rate over the run."""
+        """The learning-rate schedule."""
         return LearningRate(
             peak=self.learning_rate, total=self.images, warmup=self.warmup, decay=self.decay, shape=self.decay_shape
         )
@@ -180,19 +180,19 @@ class Training:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are made, during training and after it.
+    """How to sample images, during training and after it.
 
     Attributes:
-        sampler: the way from noise to image.
-        grid: where it stops on its way.
-        steps: how many steps that are.
-        guidance: its scale; 1 is none. Without labels there is none either, unless there is a weak network.
-        guidance_interval: the λ between which guidance works; None for all.
-        rescale: φ, how far the contrast that guidance adds is taken back, 0 to 1.
-        clip: whether x̂ is held within the range of images.
-        dynamic_clip: the percentile of |x̂| at which it is clipped, to be scaled into that range; None cuts it off.
-        wrappers: around the guided denoiser, in this order: other ways of guidance, see `denoisers.WRAPPERS`.
-        upsample: how many times as large as those of the training the images are.
+        sampler: the solver.
+        grid: its grid of λ.
+        steps: the number of steps.
+        guidance: the guidance scale; 1 is none. It needs labels or a weak network.
+        guidance_interval: the interval of λ with guidance; None for all.
+        rescale: φ in [0, 1], how much of the contrast added by guidance is removed.
+        clip: whether x̂ is clipped to the codec's range.
+        dynamic_clip: the percentile of dynamic thresholding; None clips statically.
+        wrappers: applied to the guided denoiser in this order, such as other guidance: see `denoisers.WRAPPERS`.
+        upsample: the factor of upsample guidance over the training resolution.
     """
 
     sampler: Sampler = Ancestral()
@@ -218,7 +218,7 @@ class Sampling:
         require(self.upsample >= 1, "upsample", self.upsample, "a whole number, 1 (as trained) or more")
 
     def enlarged(self, size: Size) -> Size:
-        """Height and width of the images that come out, of a network that makes those of a size."""
+        """Height and width of the samples of a network trained at a size."""
         height, width = size
         return self.upsample * height, self.upsample * width
 
@@ -226,9 +226,9 @@ class Sampling:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """How often things are written, in images: log lines, sample grids of `grid` pictures, checkpoints.
+    """Intervals in images: of log lines, of sample grids (`grid` pictures each), of checkpoints.
 
-    The last `keep` checkpoints stay and, with `keep_every`, the first at or after each multiple of so many images.
+    The last `keep` checkpoints are kept and, with `keep_every`, the first at or after each multiple of so many images.
     `wandb` is online, offline or null.
     """
 
@@ -250,7 +250,7 @@ class Log:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All settings of a run. `made_with` is no setting: a run notes there the versions and data that made it."""
+    """All settings of a run. `made_with` is not a setting: it records the versions and data of a run."""
 
     name: str
     data: DataConfig
@@ -272,7 +272,7 @@ class RunConfig:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what the network is given."""
+        """Channels, height and width of the network's input."""
         return self.codec.shape(self.data.resolution)
 
 
@@ -281,19 +281,19 @@ EXPONENT = ("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML's safe writer, which puts a text such as 1e-3 in quotes."""
+    """YAML's safe dumper, which quotes a string such as 1e-3."""
 
 
 _Dumper.add_implicit_resolver(*EXPONENT)
 
 
 def parse(document: dict[str, Any]) -> RunConfig:
-    """Check a plain document, whole."""
+    """Validate a plain document."""
     return construct(RunConfig, document, "config")
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The whole of the settings, defaults included, as YAML."""
+    """All settings, including defaults, as YAML."""
     document = plain(config)
     if not config.made_with:
         del document["made_with"]

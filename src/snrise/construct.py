@@ -128,10 +128,9 @@ def _names(kind: Any) -> list[str]:
 def _inlined(
     f: Any, table: Mapping[str, type], beside: list[str], data: Mapping[str, Any], where: str
 ) -> tuple[Any, dict[str, Any]]:
-    """The member whose settings stand beside its name, and the settings that are left.
+    """An inlined member, and the remaining settings.
 
-    What belongs to another member of the table is passed over as long as it says nothing: configs of earlier versions
-    held the settings of all.
+    Settings of other members of the table are ignored at their defaults: configs of earlier versions listed all.
     """
     name = data.get(f.name, kind_of(f.default))
     if not isinstance(name, str) or name not in table:
@@ -151,7 +150,7 @@ def _inlined(
 
 
 def _with_kind(data: Any, default: Any) -> Any:
-    """Settings that name no kind are for the kind of the default."""
+    """Settings without a kind are of the default's kind."""
     name = kind_of(default)
     return {"kind": name, **data} if isinstance(data, Mapping) and "kind" not in data and name else data
 
@@ -162,7 +161,7 @@ def kind_of(member: Any) -> str | None:
 
 
 def check_named(interface: Any, member: Any, where: str) -> None:
-    """Raise for an object that has no name in its table, or holds such a one: it could not be written into settings."""
+    """Raise for an object without a name in its table, at any depth: it could not be written as settings."""
     table = TABLES[interface]
     if kind_of(member) is None:
         got, fix = type(member).__name__, "give it a name there first: a frozen dataclass is its own settings"

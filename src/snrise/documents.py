@@ -1,4 +1,4 @@
-"""Recipes and YAML files: plain documents of settings, changed by `key=value`, then checked."""
+"""Recipes and YAML files: plain documents of settings, overridden by `key=value`, then validated."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -40,7 +40,7 @@ def read_document(recipe: str) -> dict[str, Any]:
 
 
 def document_of(text: str, where: str) -> dict[str, Any]:
-    """The plain settings that a YAML text holds; `where` is what errors call it."""
+    """The plain settings in a YAML text; errors begin with `where`."""
     try:
         document = _plain(text)
     except yaml.YAMLError as error:
@@ -80,7 +80,7 @@ def override(document: dict[str, Any], assignment: str) -> None:
 
 
 def value(text: str, where: str) -> Any:
-    """The plain data that a piece of YAML means.
+    """Parse a YAML value.
 
     >>> value("{kind: cosine, logsnr_max: 1e1}", "--schedule")
     {'kind': 'cosine', 'logsnr_max': 10.0}
@@ -92,7 +92,7 @@ def value(text: str, where: str) -> Any:
 
 
 def _plain(text: str) -> Any:
-    """YAML as plain data. PyYAML lets any error out of a value that only looks right, such as a 13th month."""
+    """YAML as plain data. PyYAML lets other errors escape from malformed values, such as a 13th month."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
@@ -120,7 +120,7 @@ def resolve(document: dict[str, Any]) -> None:
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The settings of a recipe or YAML file with some changed.
+    """The settings of a recipe or YAML file, with overrides.
 
     >>> load("emoji-32", ["training.batch=8"]).training.batch
     8
@@ -138,9 +138,9 @@ def differences(a: Any, b: Any, where: str = "") -> list[tuple[str, Any, Any]]:
         a, b = ({str(i): item for i, item in enumerate(items)} for items in (a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return [
-            found
+            difference
             for key in sorted(a.keys() | b.keys())
-            for found in differences(a.get(key), b.get(key), f"{where}.{key}" if where else key)
+            for difference in differences(a.get(key), b.get(key), f"{where}.{key}" if where else key)
         ]
     return [] if a == b else [(where, a, b)]
 
@@ -151,9 +151,9 @@ def _holds_settings(value: Any) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, to which 1e-3 is a number too, and which refuses a key twice and aliases.
+    """YAML's safe loader, which reads 1e-3 as a number, and refuses duplicate keys and aliases.
 
-    What stands behind an alias would be shared: changed in one place, it would change in all; and it could hold itself.
+    An alias would share its target: overriding one would override all; and it could be recursive.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:

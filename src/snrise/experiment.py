@@ -1,4 +1,4 @@
-"""What a run is made of, as objects: data, a network, and how one is trained on the other.
+"""An experiment as live objects: data, a network, and how to train it.
 
 >>> import snrise
 >>> from snrise.networks import Level, UViTConfig, build
@@ -58,28 +58,28 @@ CHOICES: dict[str, type[StrEnum]] = {"precision": Precision, "on_fault": OnFault
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Experiment(Training):
-    """Data and a network; all else has a good default. What `Run` trains, and `plan` works out the cost of.
+    """Data, a network, and how to train it. `Run` trains it, `plan` computes its cost; all but the two have defaults.
 
     Attributes:
-        data: see `data.as_data`: a data set of snrise's or of map style, a `DataLoader`, any iterable of images.
-        network: called (z [b c h w], λ [b], labels [b] or None) -> a prediction [b c h w]. Its attribute `classes`, if
-            there is one, is how many classes it knows, and the label for none; without it no labels are passed. Its
-            attribute `edges` says which parameters Muon leaves to AdamW.
-        schedule: of the noise: for the data's resolution, or a rule for any.
-        target: what the network predicts, and the process.
-        levels: how training draws λ; by default from the schedule.
-        weighting: how errors count by λ.
-        factors: the scales of the loss; None is one up to 256 px, several above.
-        codec: what is diffused of an image: by default its pixels.
-        sampling: how images are made.
-        log: how often things are written.
-        seed: fixes all that is drawn at random.
-        config: the settings that data and network were built from; None for objects of one's own.
+        data: a `data.Data`, a map-style data set, a `DataLoader` or any iterable of images: see `data.as_data`.
+        network: called (z [b c h w], λ [b], labels [b] or None) -> a prediction [b c h w]. Its optional attribute
+            `classes` is the number of classes, and the label of the null class; without it no labels are passed. Its
+            optional attribute `edges` names the parameters that Muon leaves to AdamW.
+        schedule: the noise schedule at the data's resolution, or a rule for any resolution.
+        target: the network's prediction target, and the process.
+        levels: the distribution of λ in training; by default that of the schedule.
+        weighting: the loss weighting by λ.
+        factors: the scales of the multi-scale loss; None is one scale up to 256 px, several above.
+        codec: the encoding of images that is diffused; by default their pixels.
+        sampling: how to sample images.
+        log: intervals of logging and checkpoints.
+        seed: determines all randomness.
+        config: the settings that data and network were built from; None for live objects.
 
     The others are those of `config.Training`: images, batch, learning_rate, ….
 
     Raises:
-        SnriseError: for an object of a type that has no name in its table, so that it could not be saved.
+        SnriseError: for an object whose type has no name in its table, so that it could not be saved.
     """
 
     data: Any
@@ -128,7 +128,7 @@ class Experiment(Training):
         cls, config: RunConfig, *, data: Data | None = None,
         device: torch.device | str | None = None,
     ) -> "Experiment":
-        """What settings describe: the data, unless they are given, and the network, which is built on the device."""
+        """Build data (unless given) and network (on the device) from settings."""
         images = dataset(config) if data is None else data
         classes = None if images.classes is None else len(images.classes)
         loss = config.loss
@@ -143,17 +143,17 @@ class Experiment(Training):
     def imagined(
         cls, config: RunConfig, classes: int | None = None, device: torch.device | str = "meta"
     ) -> "Experiment":
-        """What settings describe with noise for data, `classes` of it; without weights, unless there is a device."""
+        """Build from settings, with random images of `classes` classes, and without weights unless a device is given."""
         names = None if classes is None else tuple(map(str, range(classes)))
         return cls.of(config, data=Blank(config.data.resolution, names), device=device)
 
     def lasting(self, images: int, warmup: int | None = None) -> "Experiment":
-        """The same for so many images."""
+        """The experiment with another length."""
         return replace(self, images=images, warmup=self.warmup if warmup is None else warmup)
 
     @property
     def dataset(self) -> Data:
-        """The data, as training takes them."""
+        """The data as a `Data`."""
         given: Data = self.data
         return given
 
@@ -164,12 +164,12 @@ class Experiment(Training):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of what the network is given."""
+        """Channels, height and width of the network's input."""
         return self.codec.shape(self.size)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes that the network is told; None if it is told none."""
+        """Class names; None for an unconditional network."""
         known = getattr(self.network, "classes", None)
         if known is None:
             return None
@@ -177,7 +177,7 @@ class Experiment(Training):
 
     @property
     def frequencies(self) -> tuple[float, ...] | None:
-        """The share of each class among the images; None where the network is told none."""
+        """The frequency of each class; None for an unconditional network."""
         classes = self.classes
         return None if classes is None else self.dataset.frequencies or evenly(len(classes))
 
@@ -189,30 +189,30 @@ class Experiment(Training):
 
     @cached_property
     def noise(self) -> Schedule:
-        """The schedule at the resolution that the network works at."""
+        """The schedule at the network's resolution."""
         return self.rule(self.shape[1:])
 
     @cached_property
     def drawn(self) -> Levels:
-        """How training draws λ."""
-        how = self.levels
-        return how if isinstance(how, Levels) else how.of(self.noise)
+        """The distribution of λ in training."""
+        levels = self.levels
+        return levels if isinstance(levels, Levels) else levels.of(self.noise)
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The factors of the loss's scales."""
+        """The scales of the loss."""
         sides = self.shape[1:]
         return self.factors or (factors_for(sides) if min(sides) > 256 else (1,))
 
     @property
     def settings(self) -> RunConfig:
-        """All of it as settings, for a run's folder: of data and a network of one's own, what they are."""
-        how = self.levels
-        if isinstance(how, Levels):
-            draw = None if how.schedule == self.noise else how.schedule
-            how = LevelsConfig(stratified=how.stratified, draw=draw, like=how.like)
+        """The experiment as settings, for the run's folder; of external data and networks they record the type."""
+        levels = self.levels
+        if isinstance(levels, Levels):
+            draw = None if levels.schedule == self.noise else levels.schedule
+            levels = LevelsConfig(stratified=levels.stratified, draw=draw, like=levels.like)
         loss = LossConfig(
-            prediction=self.target.prediction, weighting=self.weighting, factors=self.factors, levels=how
+            prediction=self.target.prediction, weighting=self.weighting, factors=self.factors, levels=levels
         )
         return RunConfig(
             name=self.name, seed=self.seed, codec=self.codec, process=self.target.process, schedule=self.rule,
@@ -224,7 +224,7 @@ class Experiment(Training):
         )
 
     def _members(self) -> Iterator[tuple[Any, Any, str]]:
-        """Objects that settings name by a kind: interface, object, name of the field."""
+        """Members of tables: interface, object, field name."""
         drawn = self.drawn
         for schedule, name in ((self.rule.base, "schedule"), (drawn.schedule, "levels"), (drawn.like, "levels.like")):
             if schedule is not None:
@@ -239,25 +239,25 @@ class Experiment(Training):
         yield Grid, self.sampling.grid, "sampling.grid"
 
 
-def _training(how: Training) -> dict[str, Any]:
-    """The settings of training by name, also of an experiment, which has others beside them."""
-    return {f.name: getattr(how, f.name) for f in fields(Training)}
+def _training(training: Training) -> dict[str, Any]:
+    """The fields of `Training` by name."""
+    return {f.name: getattr(training, f.name) for f in fields(Training)}
 
 
 def _described(data: Data) -> DataConfig:
-    """What settings say of data of one's own."""
+    """What settings record of external data."""
     given = getattr(data, "items", data)
     return DataConfig(resolution=data.size, source=ExternalConfig(path=type_name(given)))
 
 
 def _network_of(network: nn.Module) -> NetworkConfig:
-    """What settings say of a network: all, of one of snrise's."""
+    """What settings record of a network: its config, or the type of an external one."""
     own = getattr(network, "config", None)
     return own if isinstance(own, NetworkConfig) else External.of(network)
 
 
 def _check_fit(network: NetworkConfig, shape: tuple[int, int, int]) -> None:
-    """Raise unless the network takes what the codec makes of an image."""
+    """Raise unless the network accepts the shape of encoded images."""
     channels, *sides = shape
     check_sides((sides[0], sides[1]), network.divisor, "config.data.resolution")
     good = isinstance(network, External) or network.image_channels == channels
@@ -273,17 +273,17 @@ def _check_factor(i: int, factor: int, image: Size) -> None:
 
 
 def dataset(config: RunConfig) -> Dataset:
-    """The images that the run is trained on, at its resolution: all but those held out."""
+    """The training images at the run's resolution: all but those held out."""
     return _dataset(config.data, held_out=False)
 
 
 def compared(config: RunConfig) -> Dataset:
-    """The images that the run is trained on, at the size of its samples: what these are compared with."""
+    """The training images at the size of the samples, as the reference for evaluation."""
     return _dataset(replace(config.data, resolution=config.sampling.enlarged(config.data.resolution)), held_out=False)
 
 
 def held_out(config: RunConfig) -> Dataset | None:
-    """The images that the run does not see, at its resolution; None if it sees all."""
+    """The held-out images at the run's resolution; None without hold-out."""
     return None if config.data.hold_out is None else _dataset(config.data, held_out=True)
 
 
@@ -301,7 +301,7 @@ def _dataset(data: DataConfig, *, held_out: bool) -> Dataset:
 
 
 def network(config: RunConfig, classes: int | None, device: torch.device | str | None = None) -> nn.Module:
-    """The network, checked against the resolution, with weights that depend on the seed alone.
+    """The network, checked against the resolution; its initial weights depend on the seed alone.
 
     On the device "meta" it has no weights and costs nothing.
     """
@@ -316,7 +316,7 @@ def network(config: RunConfig, classes: int | None, device: torch.device | str |
 
 
 def _link(model: nn.Module, target: Target) -> nn.Module:
-    """The network, with every nest in it told the target."""
+    """Pass the target to every nest within a network."""
     for module in model.modules():
         if isinstance(module, Nested):
             module.link = Link(target)

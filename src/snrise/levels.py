@@ -1,4 +1,4 @@
-r"""How training draws noise levels.
+r"""The distribution of noise levels in training.
 
 A schedule is a distribution of λ: with t uniform in [0, 1], λ(t) has the density −dt/dλ. So the choices are schedules:
 the training schedule itself (uniform in t), `UniformLogSnr` (uniform in τ = λ; Su 2024, §7.5), `LogNormal` (EDM's).
@@ -19,7 +19,7 @@ __all__ = ["Drawn", "Levels"]
 
 
 class Drawn(NamedTuple):
-    """Noise levels of a batch, and the factor of each image's loss (1 without a correction)."""
+    """Noise levels of a batch, and the importance weight of each image's loss (1 without importance sampling)."""
 
     logsnr: LogSnr
     importance: PerImage
@@ -30,8 +30,8 @@ class Drawn(NamedTuple):
 class Levels:
     """Draw λ(t) for t uniform in [0, 1].
 
-    Stratified, image i of b gets a t in [i/b, (i+1)/b): each is uniform over the batches, and the batch's mean has less
-    variance (Kingma et al. 2021, app. I.1). With `like`, losses are multiplied by p_like(λ)/p_schedule(λ).
+    Called with a count, stratified: image i of b gets a t in [i/b, (i+1)/b), which lowers the variance of the batch
+    mean (Kingma et al. 2021, app. I.1). Training draws t by image number instead, and calls `at`. With `like`, losses are multiplied by p_like(λ)/p_schedule(λ).
 
     >>> from snrise.schedules import Cosine
     >>> logsnr, importance = Levels(schedule=Cosine())(4, torch.Generator().manual_seed(0))
@@ -52,7 +52,7 @@ class Levels:
         return self.at(t)
 
     def at(self, t: Scalars) -> Drawn:
-        """λ and the factors at t, numbers in [0, 1] that were drawn somehow: [b]."""
+        """λ and importance at given t in [0, 1]: [b]."""
         logsnr = self.schedule(t)
         if self.like is None or self.like == self.schedule:
             return Drawn(logsnr, torch.ones_like(logsnr))

@@ -1,4 +1,4 @@
-"""In which number format matrix products run, decided here for all. λ, the loss and all weights stay float32."""
+"""The precision of matrix products, decided here alone. λ, the loss and all weights stay float32."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -56,7 +56,7 @@ def product_dtype(device: torch.device, precision: Precision) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """The context to run a network in."""
+    """The autocast context to run a network in."""
     if resolved(device, precision) is Precision.FP32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

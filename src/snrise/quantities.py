@@ -1,4 +1,4 @@
-"""Sizes, counts and times as people write them."""
+"""Parsing and formatting of sizes, counts and durations."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Images to batches: sources (built-in emoji, a folder), one preprocessing, and an order that is a pure function.
+"""Data: sources of images, preprocessing, caching, and batches in an order that is a pure function of the seed.
 
 >>> from snrise.data import Dataset, Emoji, Preprocess
 >>> dataset = Dataset(Emoji("class"), Preprocess((32, 32)), flip=True)

@@ -1,4 +1,4 @@
-"""Batches, and what a run asks of its data, wherever they come from."""
+"""The interface between data and training: batches by position, and the data set's metadata."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ __all__ = ["Batch", "Blank", "Data", "evenly"]
 class Batch(NamedTuple):
     """What a training step takes, on the CPU.
 
-    images: uint8 [b 3 h w], or floats in −1…1, as the data have them: a codec turns them to what is diffused, on the
+    images: uint8 [b 3 h w], or floats in −1…1, as the data set yields them; a codec encodes them on the
     device. labels: int64 [b], or None without classes. indices: which images of the source.
     position: images seen before this batch; the next one is at `position + b`. context: vectors [b m d] that come with
     the images, such as embeddings of captions, or None.
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 def evenly(classes: int) -> tuple[float, ...]:
-    """The shares of so many classes of which nothing is known.
+    """Equal class frequencies.
 
     >>> evenly(4)
     (0.25, 0.25, 0.25, 0.25)
@@ -40,10 +40,10 @@ def evenly(classes: int) -> tuple[float, ...]:
 
 
 class Data(ABC):
-    """What a run is trained on: batches by position, all of one size, and what is known of their images."""
+    """A data set to train on: images of one size in batches by position, and its metadata."""
 
     skipped: dict[int, str]
-    """Why images were left out, by index."""
+    """The reason for each image that could not be read, by index."""
 
     @property
     @abstractmethod
@@ -62,21 +62,21 @@ class Data(ABC):
 
     @property
     def frequencies(self) -> tuple[float, ...] | None:
-        """The share of each class, summing to 1; None without classes. The same for all, where that is not known."""
+        """The frequency of each class, summing to 1; None without classes. Equal where they are unknown."""
         return None if self.classes is None else evenly(len(self.classes))
 
     def contexts(self, count: int) -> Tensor | None:
-        """Context vectors of `count` images, to show or judge samples with: [count m d]; None where there are none."""
+        """Context vectors [count m d] to condition samples on, for grids and evaluation; None without context."""
         return None
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A text that differs when the data do."""
+        """A string that changes when the data change."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What a report calls an image."""
+        """An identifier of an image for reports."""
 
     @abstractmethod
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
@@ -86,7 +86,7 @@ class Data(ABC):
 @final
 @dataclass(frozen=True)
 class Blank(Data):
-    """Noise instead of images, of any size, to time or to plan a step with; with labels if there are `classes`."""
+    """Random images of any size, to time or plan a training step with; labelled if there are `classes`."""
 
     size: Size = (64, 64)
     classes: tuple[str, ...] | None = None
@@ -94,11 +94,11 @@ class Blank(Data):
 
     @property
     def length(self) -> None:
-        """There is no end of them."""
+        """Unbounded."""
 
     @property
     def fingerprint(self) -> str:
-        """The same always."""
+        """Constant."""
         return "noise"
 
     def name(self, index: int) -> str:
@@ -106,7 +106,7 @@ class Blank(Data):
         return f"noise {index}"
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """The same images again and again."""
+        """The same batch of images, repeated."""
         generator = torch.Generator().manual_seed(seed)
         images = torch.randint(256, (batch, 3, *self.size), generator=generator, dtype=torch.uint8)
         labels = None if self.classes is None else torch.zeros(batch, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Batches: an endless stream that is a pure function of (seed, position, batch size), kept decoded where that fits.
+"""Batches: an infinite stream, a pure function of (seed, position, batch size), with a cache of decoded images.
 
 Decoding threads and processes use NumPy only: PyTorch would start a team of OpenMP threads for each, and they would
 fight for the cores with those of the training step (measured on two busy cores: 50 ms a batch of 64×3×128×128 instead
@@ -36,7 +36,7 @@ DISK_SHARE = 0.1
 
 
 class Unreadable(StrEnum):
-    """What happens at an image that cannot be read: the run stops, or goes on with the next image instead."""
+    """What to do about an image that cannot be read: stop the run, or substitute the next image."""
 
     STOP = "stop"
     SKIP = "skip"
@@ -44,16 +44,15 @@ class Unreadable(StrEnum):
 
 @dataclass(frozen=True)
 class Dataset(Data):
-    """A source at one size, as batches.
+    """A source of images, preprocessed to one size and batched.
 
-    Each image is decoded once, when first asked for, and kept as uint8, 3·H·W bytes an image, if all fit where `cache`
-    says; otherwise it is decoded each time, by `workers` processes. `batches` works ahead. A pickle leaves the kept
-    pixels out.
+    Each image is decoded once, on first use, and cached as uint8, 3·H·W bytes an image, if all fit where `cache` says;
+    otherwise it is decoded every time, by `workers` processes. `batches` prefetches. Pickling drops the cache.
 
     Args:
         source: where images come from.
-        preprocess: how they come to one size.
-        flip: whether `batches` mirrors half of the images, left to right, by a coin for each.
+        preprocess: orientation, colour and size.
+        flip: random horizontal flips with probability 1/2, in `batches` only.
         unreadable: whether an image that cannot be read is an error, or the next one takes its place; `skipped` then
             holds the reason by index.
         cache: where decoded pixels are kept.
@@ -117,13 +116,13 @@ class Dataset(Data):
 
     @property
     def bytes(self) -> int:
-        """What the decoded pixels of all images take."""
+        """The size of all decoded images in bytes."""
         height, width = self.preprocess.size
         return len(self) * 3 * height * width
 
     @cached_property
     def cached(self) -> Cache:
-        """Where pixels are kept in fact: memory, disk or none."""
+        """Where decoded images are cached: `AUTO` resolved to memory, disk or none."""
         if self.cache is not Cache.AUTO:
             return self.cache
         if self.bytes <= self.cache_bytes:
@@ -133,17 +132,17 @@ class Dataset(Data):
 
     @property
     def home(self) -> Path:
-        """The folder that files of pixels are in, where they are kept on disk."""
+        """The folder of on-disk caches."""
         return self.cache_folder or cache_home()
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of the source, as it was when first asked for: it looks at every file."""
+        """That of the source, computed once: it stats every file."""
         return self.source.fingerprint()
 
     @cached_property
     def store(self) -> Store:
-        """The kept pixels."""
+        """The cache of decoded images."""
         match self.cached:
             case Cache.MEMORY:
                 return InMemory(len(self), self.preprocess.size)
@@ -166,9 +165,9 @@ class Dataset(Data):
 
     @cached_property
     def frequencies(self) -> tuple[float, ...] | None:
-        """The share of each class among the images, summing to 1; None without classes.
+        """The frequency of each class, summing to 1; None without classes.
 
-        Sampling draws labels from it when asked for none.
+        Unless classes are requested, sampling draws labels from it.
         """
         if self.labels is None or self.source.classes is None:
             return None
@@ -187,13 +186,13 @@ class Dataset(Data):
         return torch.from_numpy(self.fetch(indices)[0])
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """An endless stream of batches of `batch` images, starting after `position` images.
+        """An infinite stream of batches of `batch` images, starting after `position` images.
 
-        Each is a pure function of (seed, position, batch), and a sequence of batches is one stream of images, however
-        it is cut: see `order` and `flips`.
+        Each is a pure function of (seed, position, batch); the stream of images does not depend on the batch size: see
+        `order` and `flips`.
 
         Raises:
-            SnriseError: for batch < 1, seed < 0 or position < 0, at once; for an unreadable image, when its turn comes.
+            SnriseError: for batch < 1, seed < 0 or position < 0, at once; for an unreadable image, when it is reached.
         """
         require(batch >= 1, "Dataset.batches.batch", batch, "at least 1 image")
         order(seed, position, 0, len(self))
@@ -212,11 +211,11 @@ class Dataset(Data):
             yield Batch(images=pixels, labels=labels, indices=indices, position=position)
 
     def kept(self, indices: Sequence[int]) -> bool:
-        """Whether all of some images, or those that take their places, are kept: whether nothing is to be decoded."""
+        """Whether some images, or their substitutes, are all cached, so that nothing needs decoding."""
         return all(self.store.has(self._instead(index)) for index in indices)
 
     def fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
-        """Pixels [k 3 H W], and the images that they are: those asked for, unless some are skipped."""
+        """Pixels [k 3 H W] and their indices: those requested, with substitutes for unreadable images."""
         actual, fresh = [self._instead(i) for i in indices], {}
         while missing := [i for i in dict.fromkeys(actual) if i not in fresh and not self.store.has(i)]:
             for index, got in zip(missing, self._decode(missing), strict=True):
@@ -235,7 +234,7 @@ class Dataset(Data):
         return pixels, actual
 
     def _instead(self, index: int) -> int:
-        """The image itself or, while that is known to be unreadable, the next."""
+        """The image itself, or the next readable one."""
         for i in range(len(self)):
             following = (index + i) % len(self)
             if following not in self.skipped:
@@ -258,10 +257,10 @@ class Dataset(Data):
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells."""
+    """CPU cores available to this process, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _existing(folder: Path) -> Path:
-    """The folder or the nearest above it that exists."""
+    """The nearest existing ancestor of a folder, or the folder itself."""
     return next(f for f in (folder, *folder.absolute().parents) if f.exists())

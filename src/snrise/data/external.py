@@ -1,4 +1,4 @@
-"""Data of the user's own: a map-style data set, or anything that yields images or batches of them, such as a loader.
+"""Users' own data: map-style data sets, iterable ones, loaders, and any other iterable of images or batches.
 
 >>> pictures = torch.zeros(10, 3, 8, 8, dtype=torch.uint8)
 >>> data = as_data([(picture, number % 2) for number, picture in enumerate(pictures)])
@@ -36,13 +36,13 @@ SEEN = 3
 @final
 @dataclass(frozen=True, kw_only=True)
 class ExternalConfig(SourceConfig):
-    """What settings say of data that a run was given in Python: the name of their type."""
+    """What a run's settings record of data given in Python: the name of their type."""
 
     path: str
     classes: str | None = None
 
     def open(self) -> Source:
-        """Raise: they have to be given again."""
+        """Raise: the data have to be given again."""
         raise invalid(
             "config.data.source", f"external, {self.path}", "data that the settings say how to find",
             "give the data in Python, as to snrise.Experiment or snrise.evaluate: data=…",
@@ -59,10 +59,10 @@ class MapStyle(Protocol):
 
 
 def as_data(data: Any) -> Data:
-    """What training takes, from what users have.
+    """Adapt users' data to the interface `Data`.
 
-    A data set of snrise's own is itself, one of map style (`len(data)`, `data[i]`) is `Indexed`, anything else that can
-    be iterated over is `Streamed`: an iterable data set, a `DataLoader`. Items are an image, (image, label) or (image,
+    A `Data` is returned as it is; a map-style data set (`len(data)`, `data[i]`) becomes `Indexed`, any other iterable
+    (an iterable data set, a `DataLoader`) `Streamed`. Items are an image, (image, label) or (image,
     label, context), or a mapping with such keys; an image is a uint8 tensor [3 h w] or a picture of Pillow's. Floats
     are ambiguous: wrap them, `Indexed(data, values="unit")`.
 
@@ -82,10 +82,10 @@ def as_data(data: Any) -> Data:
 @final
 @dataclass(frozen=True, eq=False)
 class Indexed(Data):
-    """A map-style data set, in the order that snrise takes images in: a run on it resumes exactly.
+    """A map-style data set, shuffled by snrise: runs on it resume exactly.
 
-    `values` says what floats mean, `classes` the names of labels (those in the data set's own `classes`, or numbers).
-    Items are read by `workers` processes, 0 being this one.
+    `values` is the range of floating-point images, `classes` the class names (default: the data set's attribute
+    `classes`). Items are read by `workers` processes; 0 is the main process.
     """
 
     items: MapStyle
@@ -111,10 +111,9 @@ class Indexed(Data):
         return images if images.dtype == torch.uint8 else to_uint8(images)
 
     def contexts(self, count: int) -> Tensor | None:
-        """The context vectors of the first `count` items, from the beginning again if there are fewer: [count m d]."""
-        found = [self[i % len(self)].context for i in range(count)]
-        whole = [context for context in found if context is not None]
-        return torch.stack(whole) if whole and len(whole) == count else None
+        """Context vectors [count m d] of the first `count` items, repeated if there are fewer."""
+        contexts = [context for i in range(count) if (context := self[i % len(self)].context) is not None]
+        return torch.stack(contexts) if contexts and len(contexts) == count else None
 
     def __getitem__(self, index: int) -> Item:
         item = self.items[index]
@@ -133,7 +132,7 @@ class Indexed(Data):
 
     @cached_property
     def frequencies(self) -> tuple[float, ...] | None:
-        """By the data set's own list of `targets`; without one, all classes count the same."""
+        """From the data set's attribute `targets`; equal without it."""
         targets = getattr(self.items, "targets", None)
         if self.classes is None or targets is None or len(targets) != len(self.items):
             return super().frequencies
@@ -141,7 +140,7 @@ class Indexed(Data):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of its type, its length and of a few of its items."""
+        """A hash of its type, its length and a few of its items."""
         n = len(self.items)
         chosen = sorted({i * (n - 1) // (SEEN - 1) for i in range(SEEN)})
         seen = [(i, self[i].images.numpy().tobytes()) for i in chosen]
@@ -152,7 +151,7 @@ class Indexed(Data):
         return f"item {index}"
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """An endless stream of batches, a pure function of (seed, position): see `order`."""
+        """An infinite stream of batches, a pure function of (seed, position): see `order`."""
         require(batch >= 1, "Indexed.batches.batch", batch, "at least 1 image")
         starts = itertools.count(position, batch)
         chosen, again = itertools.tee((start, order(seed, start, batch, len(self.items))) for start in starts)
@@ -167,10 +166,10 @@ class Indexed(Data):
 @final
 @dataclass(frozen=True, eq=False)
 class Streamed(Data):
-    """Images, or batches of them, from an iterable: a `DataLoader`, an iterable data set. Begun again when it ends.
+    """Images or batches from an iterable, such as a `DataLoader` or iterable data set; restarted at its end.
 
-    A run on it goes on where it was by passing over the images that it has seen, so it resumes exactly if the iterable
-    yields the same in every process, and at all only if it can be iterated over more than once. `values` and `classes`
+    A run resumes by skipping the images that it has seen: exactly, if the iterable yields the same sequence every time.
+    It must be possible to iterate over it more than once. `values` and `classes`
     are those of `Indexed`.
     """
 
@@ -184,7 +183,7 @@ class Streamed(Data):
 
     @cached_property
     def _begun(self) -> tuple[Item, Iterator[Item]]:
-        """The first item, and all of them."""
+        """The first item, and an iterator over all items."""
         items = self._pass()
         first = next(items, None)
         if first is None:
@@ -203,7 +202,7 @@ class Streamed(Data):
 
     @property
     def fingerprint(self) -> str:
-        """The name of its type: what it will yield is not known."""
+        """The name of its type: its items cannot be known in advance."""
         return type_name(self.items)
 
     def name(self, index: int) -> str:
@@ -211,7 +210,7 @@ class Streamed(Data):
         return f"image {index} of the stream"
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
-        """Batches as cut from the stream, after those before `position` were passed over; the seed changes nothing."""
+        """Batches of the stream, skipping its first `position` images; the seed has no effect."""
         require(batch >= 1, "Streamed.batches.batch", batch, "at least 1 image")
         kept: list[Item] = []
         there, passed = 0, position
@@ -225,8 +224,8 @@ class Streamed(Data):
             there += len(item.images)
             while there >= batch:
                 whole = joined(kept)
-                found, rest = cut(whole, 0, batch), cut(whole, batch, None)
-                yield Batch(found.images, found.labels, [*range(position, position + batch)], position, found.context)
+                first, rest = cut(whole, 0, batch), cut(whole, batch, None)
+                yield Batch(first.images, first.labels, [*range(position, position + batch)], position, first.context)
                 position, there = position + batch, len(rest.images)
                 kept = [rest] if there else []
 
@@ -235,7 +234,7 @@ class Streamed(Data):
         return (item_of(item, self.values, where) for item in self.items)
 
     def _endless(self) -> Iterator[Item]:
-        """All items, the first pass being the one that was begun; and again, as long as there are any."""
+        """All items, pass after pass; the first is the pass that `_begun` started."""
         begun = self.__dict__.pop("_begun", None)
         yield from self._pass() if begun is None else begun[1]
         while True:

@@ -105,10 +105,10 @@ class ImageFolder:
 def _size_and_time(path: Path) -> tuple[int, int]:
     """Bytes and modification time in ns; (-1, -1) if the file has gone."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -126,16 +126,16 @@ def _images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _walk(folder: Path) -> list[str]:
     """Relative posix paths of all files that are not hidden; links to folders are followed, except back upwards."""
-    found: list[str] = []
-    for root, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
+    files: list[str] = []
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=_unlisted):
         here = Path(root).resolve()
         folders[:] = [
             name
             for name in folders
             if not name.startswith(".") and not here.is_relative_to((Path(root) / name).resolve())
         ]
-        found += [(Path(root) / name).relative_to(folder).as_posix() for name in files if not name.startswith(".")]
-    return found
+        files += [(Path(root) / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")]
+    return files
 
 
 def _unlisted(error: OSError) -> None:

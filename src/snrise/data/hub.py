@@ -91,14 +91,14 @@ def _load(path: str, split: str) -> Any:
         raise SnriseError("data.source=hub: needs the library datasets: pip install 'snrise[hub]'") from None
     try:
         saved = (Path(path) / "state.json").exists() or (Path(path) / "dataset_dict.json").exists()
-        found = datasets.load_from_disk(path) if saved else datasets.load_dataset(path)
+        loaded = datasets.load_from_disk(path) if saved else datasets.load_dataset(path)
     except Exception as error:  # it raises whatever its many readers do
         raise SnriseError(f"data.path: datasets cannot load {path!r}: {' '.join(str(error).split())}") from error
-    if isinstance(found, dict):
-        if split not in found:
-            raise unknown("data.split", split, found, "split")
-        return found[split]
-    return found
+    if isinstance(loaded, dict):
+        if split not in loaded:
+            raise unknown("data.split", split, loaded, "split")
+        return loaded[split]
+    return loaded
 
 
 def _undecoded(rows: Any, column: str) -> Any:

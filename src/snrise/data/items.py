@@ -1,4 +1,4 @@
-"""What users' data sets and loaders yield, as one thing: images, labels and context vectors."""
+"""Items of users' data sets and loaders, normalised: images, labels and context vectors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ __all__ = ["Item", "Values", "check_values", "cut", "item_of", "joined", "stacke
 
 
 class Values(StrEnum):
-    """What the numbers of floating-point images mean: 0 to 1, or −1 to 1. Those of uint8 say it themselves."""
+    """The range of floating-point images: 0 to 1, or −1 to 1. uint8 images are 0 to 255."""
 
     UNIT = "unit"
     SIGNED = "signed"
@@ -30,11 +30,11 @@ class Item(NamedTuple):
 
     @property
     def many(self) -> bool:
-        """Whether it is a batch."""
+        """Whether it is a batch of images."""
         return self.images.ndim == 4
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "Item":
-        """The same with each tensor changed."""
+        """The item with a function applied to each tensor."""
         labels, context = (None if t is None else change(t) for t in (self.labels, self.context))
         return Item(change(self.images), labels, context)
 
@@ -46,7 +46,7 @@ def check_values(values: str | None, where: str) -> None:
 
 
 def item_of(value: Any, values: str | None, where: str) -> Item:
-    """An item as users give it: an image, (image, label), (image, label, context) or a mapping."""
+    """Normalise an item: an image, (image, label), (image, label, context) or a mapping."""
     if isinstance(value, Mapping):
         parts: Sequence[Any] = [value.get(name) for name in ("image", "label", "context")]
     else:
@@ -76,33 +76,33 @@ def _images(value: Any, values: str | None, where: str) -> Tensor:
         return images
     require(images.is_floating_point(), "Experiment.data", f"{images.dtype} in {where}", "uint8, or floats")
     low, high = float(images.min()), float(images.max())
-    told = f"{low:.2f} to {high:.2f} in {where}"
+    extent = f"{low:.2f} to {high:.2f} in {where}"
     if values is None:
         allowed = "uint8, or floats of which it is said what they mean"
         fix = 'snrise.data.Indexed(data, values="unit") if they are 0 to 1'
-        raise invalid("Experiment.data", f"floats from {told}", allowed, fix)
+        raise invalid("Experiment.data", f"floats from {extent}", allowed, fix)
     bottom = 0.0 if values == Values.UNIT else -1.0
     inside = bottom - 1e-3 <= low and high <= 1 + 1e-3
-    require(inside, "Experiment.data", told, f"values from {bottom:g} to 1, as was said by values={str(values)!r}")
+    require(inside, "Experiment.data", extent, f"values from {bottom:g} to 1, as was said by values={str(values)!r}")
     return images.float() * 2 - 1 if values == Values.UNIT else images.float()
 
 
 def stacked(items: Sequence[Item]) -> Item:
-    """Single items as one of many."""
+    """Collate single items into a batch."""
     return joined([item.mapped(lambda t: t[None]) for item in items])
 
 
 def joined(items: Sequence[Item]) -> Item:
-    """Items of many as one."""
+    """Concatenate batches."""
     first = items[0]
     for item in items:
         good = item.images.shape[1:] == first.images.shape[1:]
         sizes = [tuple(i.images.shape[1:]) for i in (first, item)]
         require(good, "Experiment.data", sizes, "images of one size")
     labels, contexts = ([t for t in part if t is not None] for part in list(zip(*items, strict=True))[1:])
-    for name, found in (("labels", labels), ("context", contexts)):
-        told = f"{len(found)} of {len(items)} items with {name}"
-        require(len(found) in (0, len(items)), "Experiment.data", told, "all or none")
+    for name, tensors in (("labels", labels), ("context", contexts)):
+        got = f"{len(tensors)} of {len(items)} items with {name}"
+        require(len(tensors) in (0, len(items)), "Experiment.data", got, "all or none")
     return Item(
         torch.cat([item.images for item in items]), torch.cat(labels) if labels else None,
         torch.cat(contexts) if contexts else None,
@@ -110,5 +110,5 @@ def joined(items: Sequence[Item]) -> Item:
 
 
 def cut(item: Item, begin: int, end: int | None) -> Item:
-    """Some of its images."""
+    """A slice of a batch."""
     return item.mapped(lambda t: t[begin:end])

@@ -1,4 +1,4 @@
-"""Class names for the files of a folder: from its subfolders or from a CSV. Every file gets one, or it is an error."""
+"""Class names of the files in a folder, from subfolders or a CSV; a file without one is an error."""
 
 import csv
 from collections.abc import Sequence

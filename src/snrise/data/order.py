@@ -1,7 +1,7 @@
-"""Which image comes when, and which is mirrored: pure functions of the seed and the number of images seen.
+"""The order of images and their flips: pure functions of the seed and the number of images seen.
 
-Nothing here has a state to save: a run that resumes at `images_seen` sees what it would have seen, at any batch size.
-Both draw *raw* Philox words, whose stream NumPy promises to keep, instead of `Generator` methods, whose it does not.
+There is no state to save: a run resumed at `images_seen` sees the same images as one never stopped, at any batch size.
+Both use raw Philox words, whose stream NumPy guarantees; it does not guarantee that of `Generator`'s methods.
 """
 
 from functools import lru_cache
@@ -19,12 +19,12 @@ _WORDS = 4  # 64-bit words that Philox makes for each value of its counter
 
 
 def philox(seed: int, *key: int) -> np.random.Philox:
-    """The generator of a seed; one of its own for each key."""
+    """The bit generator of a seed and key."""
     return np.random.Philox(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def words_from(stream: np.random.Philox, first: int, count: int) -> NDArray[np.uint64]:
-    """Raw words number `first` … `first + count - 1` of a generator that has made none yet; those before are jumped."""
+    """Raw words number `first` … `first + count - 1` of a fresh generator, skipping those before."""
     block, start = divmod(first, _WORDS)
     words: NDArray[np.uint64] = stream.advance(block).random_raw(start + count)[start:]
     return words
@@ -45,10 +45,10 @@ def _check(seed: int, position: int, count: int) -> None:
 
 
 def order(seed: int, position: int, count: int, n: int) -> list[int]:
-    """Dataset indices of the images number `position` … `position + count - 1` of an endless stream over `n` images.
+    """Dataset indices of the images number `position` … `position + count - 1` of an infinite stream over `n` images.
 
     Epoch e is the images number e·n … e·n + n - 1: a permutation of 0 … n - 1 of its own, drawn from (seed, e).
-    A stretch may lie across epochs.
+    A range may span epochs.
 
     Raises:
         SnriseError: for a negative seed, position or count, or n below 1.
@@ -68,10 +68,10 @@ def order(seed: int, position: int, count: int, n: int) -> list[int]:
 
 
 def flips(seed: int, position: int, count: int) -> Bool[Tensor, " {count}"]:
-    """Whether to mirror the images number `position` … `position + count - 1` of the stream: a fair coin for each.
+    """Whether to flip the images number `position` … `position + count - 1` of the stream: a fair coin for each.
 
-    The coin belongs to (seed, image number), so neither a batch size nor a resume changes it; the same picture in
-    another epoch has another number, hence another coin.
+    The coin is a function of (seed, image number), so neither batch size nor resuming changes it; the same image gets
+    a new number, hence a new coin, in the next epoch.
 
     Raises:
         SnriseError: for a negative seed, position or count.

@@ -1,4 +1,4 @@
-"""A source in two parts: images to train on, and images held out to judge with."""
+"""Splitting a source into training images and held-out images."""
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -15,9 +15,9 @@ __all__ = ["Part"]
 @final
 @dataclass(frozen=True)
 class Part:
-    """One image in every so many of a source, held out from training; or all the others.
+    """The held-out images of a source, every n-th; or the remaining ones, for training.
 
-    Classes are those of the whole source, so that a number means the same in both parts.
+    Class indices are those of the whole source in both parts.
 
     >>> from snrise.data import Emoji
     >>> len(Emoji()), len(Part(Emoji(), 10, held_out=True)), len(Part(Emoji(), 10, held_out=False))

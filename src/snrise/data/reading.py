@@ -1,4 +1,4 @@
-"""From a source's file to pixels, with every way a file can be broken told in one line with its name."""
+"""Reading an image file, with every failure reported in one line that names the file."""
 
 from jaxtyping import UInt8
 from PIL import UnidentifiedImageError
@@ -12,7 +12,7 @@ from snrise.data.sources import Source
 def read_image(source: Source, index: int, preprocess: Preprocess) -> UInt8[Tensor, "3 h w"]:
     """The pixels of one image, uint8 [3 H W].
 
-    The only place where files are decoded; what follows for one that cannot be is the affair of `Dataset.unreadable`.
+    The only place where files are decoded; `Dataset.unreadable` says what follows from a failure.
 
     Raises:
         SnriseError: naming the file and the cause, if it is missing, empty, truncated, no image, or refused by
@@ -37,7 +37,7 @@ def read_image(source: Source, index: int, preprocess: Preprocess) -> UInt8[Tens
 
 
 def _unreadable(name: str, error: Exception) -> SnriseError:
-    """The error in one line: `NAME: cannot be read: CAUSE; …`."""
+    """One line for the error: `NAME: cannot be read: CAUSE; …`."""
     match error:
         case UnidentifiedImageError():
             cause = "not an image in a format that Pillow knows"

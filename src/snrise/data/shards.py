@@ -121,10 +121,10 @@ def _formats() -> set[str]:
 
 def _shards(path: str) -> tuple[Path, ...]:
     """The tar files that a path means, sorted."""
-    found = sorted(Path(path).glob("*.tar")) if Path(path).is_dir() else sorted(map(Path, glob.glob(path)))  # noqa: PTH207
-    if not found:
+    shards = sorted(Path(path).glob("*.tar")) if Path(path).is_dir() else sorted(map(Path, glob.glob(path)))  # noqa: PTH207
+    if not shards:
         raise invalid("Shards.path", path, "a tar file, a pattern such as 'train-*.tar', or a folder of tar files")
-    return tuple(found)
+    return tuple(shards)
 
 
 def _samples(shard: Path) -> dict[str, dict[str, _Place]]:

@@ -1,4 +1,4 @@
-"""Where images come from: what every source can tell, and the hash that says two sources are the same."""
+"""Sources of images: their interface, and the fingerprint that identifies one."""
 
 import hashlib
 import threading
@@ -14,7 +14,7 @@ _OPENING = threading.Lock()
 
 @runtime_checkable
 class Source(Protocol):
-    """A fixed list of images, numbered from 0, undecorated: no resizing, no colour conversion.
+    """A fixed list of images, indexed from 0, unprocessed: no resizing, no colour conversion.
 
     `labels` holds a class index per image and `classes` the class names; both are None where there are no classes.
     `read` may be called from several threads.
@@ -31,13 +31,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Image.Image:
-        """The image in the mode its file has; its pixels may not be decoded yet."""
+        """The image in its file's mode, possibly not decoded yet."""
 
     def name(self, index: int) -> str:
-        """What a report calls it: a file's path, an emoji's key."""
+        """An identifier for reports: a file's path, an emoji's key."""
 
     def fingerprint(self) -> str:
-        """A hash of names, sizes, modification times and labels: it differs when the data do."""
+        """A hash of names, sizes, modification times and labels, which changes when the data change."""
 
 
 class SourceConfig(ABC):
@@ -74,7 +74,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def fill(frozen: object, **values: object) -> None:
-    """Set the fields of a frozen dataclass that has a constructor of its own."""
+    """Set the fields of a frozen dataclass with a custom constructor."""
     for name, value in values.items():
         object.__setattr__(frozen, name, value)
 

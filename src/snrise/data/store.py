@@ -1,4 +1,4 @@
-"""Where decoded pixels are kept: in memory, in a memory-mapped file that later runs find again, or nowhere."""
+"""Caches of decoded images: in memory, in a memory-mapped file shared by later runs, or none."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ LAYOUT = 1
 
 
 class Cache(StrEnum):
-    """Where decoded pixels are kept: `auto` is in memory if they fit, else on disk if they fit there, else nowhere."""
+    """Where decoded images are cached: `auto` is memory if they fit, else the disk if they fit there, else none."""
 
     AUTO = "auto"
     MEMORY = "memory"
@@ -34,58 +34,58 @@ class Cache(StrEnum):
 
 @runtime_checkable
 class Store(Protocol):
-    """Pixels of images by number, uint8 [3 H W] each; may be asked from several threads."""
+    """A cache of images by index, uint8 [3 H W] each; thread-safe."""
 
     def has(self, index: int) -> bool:
-        """Whether an image is kept."""
+        """Whether an image is cached."""
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Keep an image, if that is possible."""
+        """Cache an image, where possible."""
 
     def gather(self, indices: list[int]) -> Pixels:
-        """The pixels of images that are kept, [k 3 H W]."""
+        """The pixels of cached images, [k 3 H W]."""
 
 
 class Nowhere:
-    """Keeps nothing."""
+    """No cache."""
 
     def has(self, index: int) -> bool:
         """No."""
         return False
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Forget it."""
+        """Do nothing."""
 
     def gather(self, indices: list[int]) -> Pixels:
-        """Nothing can be, as nothing is kept."""
+        """Raise: nothing is cached."""
         raise LookupError(f"images {indices} are not kept")
 
 
 class InMemory:
-    """Keeps 3·H·W bytes an image."""
+    """A cache in memory, 3·H·W bytes an image."""
 
     def __init__(self, count: int, size: Size) -> None:
         self.pixels = np.empty((count, 3, *size), dtype=np.uint8)
         self.filled = bytearray(count)
 
     def has(self, index: int) -> bool:
-        """Whether an image is kept."""
+        """Whether an image is cached."""
         return bool(self.filled[index])
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Keep an image."""
+        """Cache an image."""
         self.pixels[index] = pixels
         self.filled[index] = True
 
     def gather(self, indices: list[int]) -> Pixels:
-        """The pixels of images that are kept, [k 3 H W]."""
+        """The pixels of cached images, [k 3 H W]."""
         return self.pixels[np.asarray(indices, dtype=np.int64)]
 
 
 class OnDisk:
-    """Keeps pixels in a file that is mapped into memory, with a checksum of each image, filled as images come.
+    """A cache in a memory-mapped file, with a checksum per image, filled on first use.
 
-    The folder's name says which data, read how; another fingerprint of the same data replaces the folder. Processes may
+    The folder is keyed by data set and preprocessing; a new fingerprint of the same data replaces it. Processes may
     share it: they write the same bytes to the same places, and an image counts only while its checksum fits, so that
     neither a process killed in the middle nor a lost block is ever taken for an image. A full disk ends the writing.
 
@@ -117,13 +117,13 @@ class OnDisk:
         self.full = False
 
     def has(self, index: int) -> bool:
-        """Whether an image is kept, whole."""
+        """Whether an image is cached and intact."""
         if not self.verified[index] and int(self.sums[index]):
             self.verified[index] = int(self.sums[index]) == _checksum(self.pixels[index])
         return bool(self.verified[index])
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Keep an image: first its pixels, then the checksum that makes it count."""
+        """Cache an image: first its pixels, then the checksum that validates them."""
         data = np.ascontiguousarray(pixels)
         with self.lock:
             if self.full:
@@ -135,17 +135,17 @@ class OnDisk:
                 self.full = True
 
     def gather(self, indices: list[int]) -> Pixels:
-        """The pixels of images that are kept, [k 3 H W]."""
+        """The pixels of cached images, [k 3 H W]."""
         return self.pixels[np.asarray(indices, dtype=np.int64)]
 
 
 def cache_home() -> Path:
-    """Where pixels are kept unless said otherwise: `snrise` in the user's cache folder ($XDG_CACHE_HOME)."""
+    """The default folder of on-disk caches: `snrise` in the user's cache folder ($XDG_CACHE_HOME)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snrise"
 
 
 def _create(folder: Path, about: dict[str, object], count: int, size: Size) -> None:
-    """Make an empty folder of the full length, whole or not at all, whoever else is at it."""
+    """Create an empty cache of the full length, atomically, whatever other processes do."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -167,7 +167,7 @@ def _write(file: Path, offset: int, data: bytes) -> None:
 
 
 def _checksum(pixels: Pixels) -> int:
-    """CRC-32, never 0, which means that nothing is kept."""
+    """CRC-32, never 0, which marks an absent image."""
     return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
 
 

@@ -1,4 +1,4 @@
-"""Batches of pixels one after the other: cached, prefetched in a thread, or from worker processes."""
+"""Streams of batches: from the cache, prefetched in a thread, or from worker processes."""
 
 import itertools
 import signal
@@ -20,11 +20,11 @@ __all__ = ["Fetching", "Read", "Reader", "ahead", "from_processes", "leave_inter
 
 @runtime_checkable
 class Fetching(Protocol):
-    """Where batches are read from: a data set."""
+    """A data set, as far as `Reader` needs one."""
 
     @property
     def flip(self) -> bool:
-        """Whether batches mirror half of the images."""
+        """Whether batches are randomly flipped."""
 
     @property
     def skipped(self) -> dict[int, str]:
@@ -33,14 +33,14 @@ class Fetching(Protocol):
     def __len__(self) -> int: ...
 
     def kept(self, indices: Sequence[int]) -> bool:
-        """Whether nothing is to be decoded for some images."""
+        """Whether some images are all cached."""
 
     def fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
-        """Pixels [k 3 H W], and the images that they are."""
+        """Pixels [k 3 H W] and the indices of the images."""
 
 
 class Read(NamedTuple):
-    """A batch as it is read: pixels [b 3 H W], which images they are, and those skipped so far with the reasons."""
+    """A batch as read: pixels [b 3 H W], image indices, and the images skipped so far with reasons."""
 
     position: int
     pixels: Tensor
@@ -50,7 +50,7 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """Position -> the batch there, mirrored where its coins say so."""
+    """Position -> the batch there, with random horizontal flips."""
 
     dataset: Fetching
     batch: int
@@ -65,7 +65,7 @@ class Reader:
         return Read(position, torch.from_numpy(pixels), indices, dict(self.dataset.skipped))
 
     def kept(self, position: int) -> bool:
-        """Whether nothing of a batch is to be decoded."""
+        """Whether a batch is all cached."""
         return self.dataset.kept(self._order(position))
 
     def _order(self, position: int) -> list[int]:
@@ -73,7 +73,7 @@ class Reader:
 
 
 def ahead(read: Reader, position: int) -> Iterator[Read]:
-    """Batches, prefetched in a thread where they need decoding; cached ones cost less than a thread does."""
+    """Batches, prefetched in a thread unless they are cached: those cost less than a thread does."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming: Future[Read] | None = None
         while True:
@@ -84,7 +84,7 @@ def ahead(read: Reader, position: int) -> Iterator[Read]:
 
 
 def from_processes(read: Reader, position: int, workers: int) -> Iterator[Read]:
-    """Batches from processes that each decode a whole one, in order, two ahead of need."""
+    """Batches from worker processes, each decoding whole batches; in order, two prefetched per worker."""
     loader: Any = torch.utils.data.DataLoader(
         _Told(read), sampler=itertools.count(position, read.batch), batch_size=None,  # type: ignore[arg-type]
         num_workers=workers, worker_init_fn=leave_interrupts, prefetch_factor=2, collate_fn=_as_it_is,
@@ -100,7 +100,7 @@ def from_processes(read: Reader, position: int, workers: int) -> Iterator[Read]:
 
 @dataclass(frozen=True)
 class _Told:
-    """What a loader of PyTorch indexes: batches or, as an exception loses its words between processes, the words."""
+    """The data set of PyTorch's loader: batches or, as exceptions lose their messages between processes, messages."""
 
     read: Reader
 
@@ -116,5 +116,5 @@ def _as_it_is(got: Any) -> Any:
 
 
 def leave_interrupts(number: int) -> None:
-    """A worker leaves Ctrl-C to the run, which saves first and then lets its workers go."""
+    """Ignore Ctrl-C in a worker: the main process saves first, then stops its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

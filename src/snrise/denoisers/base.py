@@ -1,4 +1,4 @@
-"""From a network to a denoiser, and what wraps one."""
+"""Denoisers, and the interface of what wraps them."""
 
 import math
 from abc import ABC, abstractmethod
@@ -37,9 +37,9 @@ class Denoiser:
 def from_network(
     network: Network, target: Target | Prediction, labels: Labels | None = None, context: Tensor | None = None
 ) -> Denoiser:
-    """The denoiser that a network's prediction means, for images of the given labels and context vectors.
+    """The denoiser of a network, conditioned on labels and context vectors.
 
-    The target says the process too; a bare `Prediction` is one under the variance-preserving process.
+    The target includes the process; a bare `Prediction` is under the variance-preserving one.
     """
     of = target if isinstance(target, Target) else Target(target)
     told = () if context is None else (context,)
@@ -51,11 +51,11 @@ def from_network(
 
 
 class Wrapper(ABC):
-    """A frozen dataclass that makes a denoiser of a denoiser."""
+    """A frozen dataclass that turns one denoiser into another."""
 
     @abstractmethod
     def __call__(self, denoise: Denoiser, reference: Denoiser | None) -> Denoiser:
-        """Wrap a denoiser; `reference` is the one that guidance leads away from, None where there is none."""
+        """Wrap a denoiser; `reference` is the denoiser that guidance extrapolates from, if there is one."""
 
 
 def check_interval(where: str, interval: tuple[float, float]) -> None:
@@ -65,5 +65,5 @@ def check_interval(where: str, interval: tuple[float, float]) -> None:
 
 
 def inside(logsnr: LogSnr, interval: tuple[float, float]) -> Tensor:
-    """Which images of a batch have their λ in the interval: bool [b]."""
+    """Whether each image's λ is in the interval: bool [b]."""
     return (logsnr >= interval[0]) & (logsnr <= interval[1])

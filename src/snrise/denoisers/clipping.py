@@ -1,4 +1,4 @@
-"""x̂ held within the range of images."""
+"""Clipping x̂ to the range of images."""
 
 from dataclasses import dataclass
 from typing import final

@@ -1,4 +1,4 @@
-"""Denoisers in closed form, to test samplers, losses and metrics with."""
+"""Closed-form denoisers, to test samplers, losses and metrics with."""
 
 import torch
 from torch import Tensor

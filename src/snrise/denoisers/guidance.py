@@ -1,4 +1,4 @@
-"""Guidance: away from what a worse denoiser says."""
+"""Guidance: extrapolation from a weaker denoiser."""
 
 from dataclasses import dataclass
 from typing import final
@@ -48,7 +48,7 @@ def guided_within(
 
 
 def rescaled(steered: Images, x: Images, phi: float) -> Images:
-    """What guidance has made of x̂, with the contrast of x̂ again: steered·(φ·std(x̂)/std(steered) + 1 − φ).
+    """The guided x̂ with the contrast of the unguided one: steered·(φ·std(x̂)/std(steered) + 1 − φ).
 
     Lin et al. 2023 (arXiv 2305.08891), eq. 15 and 16, each image by itself. They apply it to what the network
     predicts. Here it is applied to x̂, so that it means the same whatever is predicted; out of pure noise, where it

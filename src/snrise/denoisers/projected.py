@@ -1,4 +1,4 @@
-"""Guidance across x̂ rather than along it, so that high scales do not oversaturate."""
+"""Guidance orthogonal to x̂, which does not oversaturate at high scales."""
 
 from dataclasses import dataclass
 from typing import final
@@ -16,7 +16,7 @@ from snrise.process import per_image
 class Projected(Wrapper):
     r"""x̂ + (scale − 1)·(Δ⊥ + parallel·Δ∥), with Δ = x̂ − x̂_ref split into its parts along x̂ and across it.
 
-    The part along x̂ raises contrast and saturation, the part across it changes what is seen. `limit` is the largest
+    The parallel part raises contrast and saturation, the orthogonal one changes content. `limit` is the largest
     norm of Δ, an image at a time. With `parallel=1` and no limit it is `guided`. Adaptive projected guidance, Sadat et
     al. 2024 (arXiv 2410.02416), sec. 4, without its momentum, which would make x̂ depend on the steps before.
     """

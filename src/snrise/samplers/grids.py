@@ -1,4 +1,4 @@
-"""Where a sampler stops on its way: λ from the noisy end to the clean end, [steps + 1] in float64.
+"""Grids of λ for samplers, from the noisy end to the clean end: [steps + 1] in float64.
 
 A grid is called with a schedule and the number of steps.
 """
@@ -18,7 +18,7 @@ __all__ = ["GRIDS", "Grid", "Karras", "Trailing", "UniformLogSnr", "UniformTime"
 
 @runtime_checkable
 class Grid(Protocol):
-    """λ at which a sampler stops, noisiest first: [steps + 1] in float64."""
+    """A sampler's grid of λ, noisiest first: [steps + 1] in float64."""
 
     def __call__(self, schedule: Schedule, steps: int, /) -> Scalars: ...
 
@@ -84,7 +84,7 @@ class Karras:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trailing:
-    """Every so many-th entry of a schedule that is a table, counted from its noisy end, and at last λ = ∞.
+    """Every n-th entry of a tabulated schedule, counted from its noisy end, then λ = ∞.
 
     The grid that diffusers calls "trailing", for models that were trained on the `entries` of a table (t = n/(N−1))
     and on nothing between them. It begins at t = 1 exactly, as zero terminal SNR needs; `uniform_time` does so too,

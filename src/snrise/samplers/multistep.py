@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): one evaluation a step, and the one before it remembered."""
+"""DPM-Solver++(2M): a multistep solver with one evaluation a step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Randomness of one's own for each image, so that the batch an image is sampled in cannot change it."""
+"""A generator per image, so that samples do not depend on the batch size."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
