@@ -28,10 +28,10 @@ class Drawn(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """Draw λ(t) for t uniform in [0, 1].
+    """Draw λ(t) for t uniform in [0, 1]. With `like`, losses are multiplied by p_like(λ)/p_schedule(λ).
 
     Called with a count, stratified: image i of b gets a t in [i/b, (i+1)/b), which lowers the variance of the batch
-    mean (Kingma et al. 2021, app. I.1). Training draws t by image number instead, and calls `at`. With `like`, losses are multiplied by p_like(λ)/p_schedule(λ).
+    mean (Kingma et al. 2021, app. I.1). Training draws t by image number instead, and calls `at`.
 
     >>> from snrise.schedules import Cosine
     >>> logsnr, importance = Levels(schedule=Cosine())(4, torch.Generator().manual_seed(0))
