@@ -143,7 +143,7 @@ class Experiment(Training):
     def imagined(
         cls, config: RunConfig, classes: int | None = None, device: torch.device | str = "meta"
     ) -> "Experiment":
-        """Build from settings, with random images of `classes` classes and, unless a device is given, without weights."""
+        """Build from settings, with random images of `classes` classes; without weights unless a device is given."""
         names = None if classes is None else tuple(map(str, range(classes)))
         return cls.of(config, data=Blank(config.data.resolution, names), device=device)
 
