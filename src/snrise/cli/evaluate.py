@@ -16,12 +16,13 @@ from snrise import plots
 from snrise._errors import SnriseError, require
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import FeaturesOption
 from snrise.cli.progress import Watch, on_stderr, watched
 from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
 from snrise.experiment import held_out as held_out_of
-from snrise.metrics import FEATURES, extractor_named
+from snrise.metrics import extractor_named
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
 from snrise.training.files import write_atomically
@@ -40,7 +41,7 @@ def evaluate(
         str | None, typer.Option(metavar="DIR|built-in", help="What to compare with; built-in are the emoji.",
                                  show_default="what the run was trained on")
     ] = None,
-    features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
+    features: FeaturesOption = "efficientnet-lite0",
     number: Annotated[int, typer.Option("-n", "--number", help="How many pictures, at most.", min=6)] = 5000,
     resolution: Annotated[
         str | None, typer.Option(help="Sample at this resolution, the run's schedule shifted to it; or resize a "

@@ -33,9 +33,10 @@ def octaves(decibels: Mapping[str, Sequence[float]], names: Sequence[str], *, ti
 
 
 def metric_against(
-    lines: Mapping[str, Sequence[tuple[float, float, float]]], *, title: str, x: str, metric: str, log: bool = True
+    lines: Mapping[str, Sequence[tuple[float, float, float]]], *, title: str, x: str, metric: str, log: bool = True,
+    better: str = "lower is better",
 ) -> Figure:
-    """A metric against what it costs, from (cost, value, error) points, one line a name, with error bars."""
+    """A metric against its cost: a line with error bars for each name, through points (cost, value, error)."""
     require(len(lines) >= 1, "metric_against.lines", len(lines), "one line or more")
     figure, (axes,) = panels(1, title)
     for i, (name, points) in enumerate(lines.items()):
@@ -47,7 +48,7 @@ def metric_against(
         axes.set_xticks(costs, [f"{c:g}" for c in costs])
         axes.minorticks_off()
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    dress(axes, title=f"{metric}; lower is better", x=x, y=metric)
+    dress(axes, title=f"{metric}; {better}", x=x, y=metric)
     return figure
 
 

@@ -11,9 +11,9 @@ from snrise._errors import SnriseError, require
 from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.documents import differences
-from snrise.evaluation import Judgement, Reference, judge
+from snrise.evaluation import Judgement, Reference, judge, measures
 from snrise.experiment import Experiment, compared
-from snrise.metrics import Extractor
+from snrise.metrics import Better, Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
 from snrise.trained import load
@@ -96,11 +96,11 @@ class Comparison:
         folder = self.run_folder(arm, seed)
         file = folder / "points.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        times = _seconds(folder)
+        times, expected = _seconds(folder), measures(self.extractor).keys()
         reference = Reference.of(compared(self.config(arm, seed)), self.extractor)
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
-            if key not in known:
+            if not known.get(key, {}).keys() >= expected:  # a metric may have been added since
                 known[key] = self._judge(checkpoint, reference, device, watch).as_json()
                 write_atomically(file, json.dumps(known, indent=1).encode())
             yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
@@ -121,15 +121,15 @@ class Comparison:
         return judge(load(checkpoint, device=device).samples(self.number, watch=watch), reference)
 
 
-def table(points: Sequence[Point], metric: str) -> list[Row]:
-    """Each arm at its end, the best first; the spread is the standard deviation over seeds, if there are two."""
+def table(points: Sequence[Point], metric: str, better: Better = Better.LOWER) -> list[Row]:
+    """Each arm at its end, the best first; the spread is the standard deviation over seeds, None for one."""
     rows = []
     for arm in dict.fromkeys(point.arm for point in points):
         mine = [point for point in points if point.arm == arm]
         end = max(point.images_seen for point in mine)
         values = [point.metrics[metric] for point in mine if point.images_seen == end]
         rows.append(Row(arm, mean(values), stdev(values) if len(values) > 1 else None, len(values)))
-    return sorted(rows, key=lambda row: row.mean)
+    return sorted(rows, key=lambda row: better.rank(row.mean))
 
 
 def curve(points: Sequence[Point], arm: str, metric: str) -> list[tuple[float, float, float]]:
