@@ -6,7 +6,7 @@
 (1852, torch.Size([8, 3, 32, 32]))
 """
 
-from snrise.data.dataset import Batch, Data, Dataset, Unreadable
+from snrise.data.dataset import Batch, ByIndex, Data, Dataset, Unreadable
 from snrise.data.emoji import Emoji
 from snrise.data.external import Blank, Indexed, MapStyle, Streamed, Values, as_data
 from snrise.data.folder import ImageFolder, suffix_counts
@@ -23,6 +23,7 @@ from snrise.data.store import Cache, cache_home
 __all__ = [
     "Batch",
     "Blank",
+    "ByIndex",
     "Cache",
     "Data",
     "Dataset",

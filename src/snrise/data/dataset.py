@@ -111,8 +111,28 @@ class Data(ABC):
         """An endless stream of batches, starting after `position` images."""
 
 
+class ByIndex(Data):
+    """Data whose images can also be taken by index, in any order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def preparation(self) -> str:
+        """How images are brought to their size, as a text: with the fingerprint it identifies the pixels."""
+
+    @abstractmethod
+    def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+        """The pixels of some images, never mirrored."""
+
+    @abstractmethod
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some images, never mirrored, with their labels and context vectors."""
+
+
 @dataclass(frozen=True)
-class Dataset(Data):
+class Dataset(ByIndex):
     """A source at one size, as batches.
 
     Each image is decoded once, when first asked for, and kept as uint8, 3·H·W bytes an image, if all fit where `cache`
@@ -169,6 +189,11 @@ class Dataset(Data):
     def size(self) -> Size:
         """Height and width of every image."""
         return self.preprocess.size
+
+    @property
+    def preparation(self) -> str:
+        """The settings of the preprocessing."""
+        return repr(self.preprocess)
 
     @property
     def length(self) -> int:
@@ -251,9 +276,19 @@ class Dataset(Data):
             SnriseError: for an index outside 0 … len - 1, or an image that cannot be read (see `read_image`), unless
                 such are skipped.
         """
-        for index in indices:
-            require(0 <= index < len(self), "Dataset.images", index, f"an index from 0 to {len(self) - 1}")
+        self._check(indices, "Dataset.images")
         return torch.from_numpy(self.fetch(indices)[0])
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some images, never mirrored, with their labels; errors as in `images`."""
+        self._check(indices, "Dataset.take")
+        pixels, actual = self.fetch(indices)
+        labels = None if self.labels is None else self.labels[actual]
+        return Batch(to_float(torch.from_numpy(pixels)), labels, actual, position=0)
+
+    def _check(self, indices: Sequence[int], where: str) -> None:
+        for index in indices:
+            require(0 <= index < len(self), where, index, f"an index from 0 to {len(self) - 1}")
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches of `batch` images, starting after `position` images.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Size, StrEnum, type_name
-from snrise.data.dataset import Batch, Data
+from snrise.data.dataset import Batch, ByIndex, Data
 from snrise.data.order import order
 from snrise.data.pixels import to_float, to_uint8
 from snrise.data.sources import digest
@@ -90,7 +90,7 @@ def as_data(data: Any) -> Data:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Indexed(Data):
+class Indexed(ByIndex):
     """A map-style data set, in the order that snrise takes images in: a run on it resumes exactly.
 
     `values` says what floats mean, `classes` the names of labels (those in the data set's own `classes`, or numbers).
@@ -116,7 +116,17 @@ class Indexed(Data):
 
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images: uint8 [k 3 h w]."""
-        return to_uint8(torch.stack([self[index].images for index in indices]))
+        return to_uint8(self.take(indices).images)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some items."""
+        item = _stacked([self[index] for index in indices])
+        return Batch(item.images, item.labels, list(indices), 0, item.context)
+
+    @property
+    def preparation(self) -> str:
+        """Their size: they come prepared."""
+        return repr(self.size)
 
     def contexts(self, count: int) -> Tensor | None:
         """The context vectors of the first `count` items, from the beginning again if there are fewer: [count m d]."""

@@ -4,8 +4,8 @@
 """
 
 from snrise.evaluation.evaluating import evaluate
-from snrise.evaluation.fitting import Fit, fit
+from snrise.evaluation.fitting import Fit, fit, likelihood
 from snrise.evaluation.judging import Judgement, judge, measures
 from snrise.evaluation.reference import Reference
 
-__all__ = ["Fit", "Judgement", "Reference", "evaluate", "fit", "judge", "measures"]
+__all__ = ["Fit", "Judgement", "Reference", "evaluate", "fit", "judge", "likelihood", "measures"]

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.evaluation.fitting import Fit
 from snrise.evaluation.reference import Reference
 from snrise.metrics import (
     METRICS,
@@ -36,6 +37,7 @@ class Judgement:
     pictures: the samples nearest to an image of the reference, nearest first, uint8 [k 3 h w].
     twins: the indices in the data set of the images nearest to each of them, [k][neighbours].
     distances: the distances to these in feature space, [k neighbours].
+    fit: loss and likelihood on held-out images, where they were measured.
     """
 
     samples: int
@@ -46,6 +48,7 @@ class Judgement:
     pictures: UInt8[Tensor, "k 3 h w"]
     twins: tuple[tuple[int, ...], ...]
     distances: Tensor
+    fit: Fit | None = None
 
     def __getitem__(self, name: str) -> float:
         return {score.name: score.value for score in self.scores}[name]
@@ -62,7 +65,7 @@ class Judgement:
             **{score.name: score.value for score in self.scores},
             **{f"{name} error": error for name, _, error, *_ in self.scores if error is not None},
             "decibels": dict(zip(self.spectrum.names, self.spectrum.decibels.tolist(), strict=True)),
-            "cautions": list(self.cautions),
+            "cautions": list(self.cautions), **({} if self.fit is None else {"unseen": self.fit.as_json()}),
         }
 
     def __str__(self) -> str:
@@ -70,7 +73,13 @@ class Judgement:
         power = ", ".join(f"{name} {decibels:+.1f}" for name, decibels in octaves)
         head = f"{self.samples:,} samples beside {self.references:,} images, features of {self.features}"
         cautions = [f"caution: {caution}" for caution in self.cautions]
-        return "\n".join([head, *map(str, self.scores), f"power per octave, dB: {power}", *cautions])
+        fit = [] if self.fit is None else [unseen(self.fit)]
+        return "\n".join([head, *map(str, self.scores), f"power per octave, dB: {power}", *cautions, *fit])
+
+
+def unseen(fit: Fit) -> str:
+    """The part of the report on held-out images."""
+    return f"\non images that the run has not seen:\n{fit}"
 
 
 def _scores(samples: Statistics, reference: Statistics) -> Iterator[Score]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from snrise._errors import SnriseError, require
-from snrise.data import Dataset, Indexed, cache_home
+from snrise.data import ByIndex, cache_home
 from snrise.metrics import Extractor, Statistics
 from snrise.training.files import write_atomically
 
@@ -28,7 +28,7 @@ BATCH = 64
 class Reference:
     """Features and mean power per octave of the images of a data set, those at `indices`."""
 
-    dataset: Dataset | Indexed
+    dataset: ByIndex
     extractor: Extractor
     indices: range
     features: Float[Tensor, "n d"]
@@ -36,7 +36,7 @@ class Reference:
 
     @classmethod
     def of(
-        cls, dataset: Dataset | Indexed, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
+        cls, dataset: ByIndex, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
         watch: Callable[[int, int], None] | None = None,
     ) -> "Reference":
         """The reference of a data set, from the cache or computed; `watch` is called with (images done, total).
@@ -50,8 +50,8 @@ class Reference:
         """
         require(limit >= 2, "Reference.limit", limit, "2 images or more")
         indices = range(0, len(dataset), -(-len(dataset) // limit))
-        prepared = dataset.preprocess if isinstance(dataset, Dataset) else dataset.size
-        key = repr((LAYOUT, dataset.fingerprint, prepared, extractor.name, indices))
+        prepared = dataset.preparation
+        key = f"({LAYOUT}, {dataset.fingerprint!r}, {prepared}, {extractor.name!r}, {indices})"
         name = f"{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
         file = (home or cache_home() / "features") / name
         kept = _read(file)
@@ -74,7 +74,7 @@ class Reference:
 
 
 def _compute(
-    dataset: Dataset | Indexed, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
+    dataset: ByIndex, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
 ) -> dict[str, Tensor]:
     parts = []
     for first in range(0, len(indices), BATCH):
