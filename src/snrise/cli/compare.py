@@ -100,9 +100,9 @@ def _run(comparison: Comparison, ranked: str, console: Console, device: Any) -> 
     results: list[Point] = []
     with stop_signals() as stopped:
         for seed in range(comparison.seeds):
-            for arm, config in comparison.arms.items():
+            for arm in comparison.arms:
                 name = f"{arm}, seed {seed}"
-                with watched(console, config.training.images, name=name) as watch:
+                with watched(console, comparison.images(arm), name=name) as watch:
                     for seen in (training := comparison.train(arm, seed, device)):
                         watch(seen)
                         if stopped:
@@ -141,8 +141,7 @@ def _table(
     drawn = Table("arm", "n", *(f"{name} ± spread" for name in shown), "images", "seconds", box=None)
     for arm, row in columns[0].items():
         numbers = (_text(column[arm]) for column in columns)
-        images = comparison.arms[arm].training.images
-        drawn.add_row(arm, str(row.n), *numbers, f"{images:,}", f"{seconds[arm]:.0f}")
+        drawn.add_row(arm, str(row.n), *numbers, f"{comparison.images(arm):,}", f"{seconds[arm]:.0f}")
     return drawn
 
 
