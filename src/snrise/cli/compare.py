@@ -1,4 +1,4 @@
-"""`snrise compare`: configs trained alike and judged alike."""
+"""`snrise compare`: configs trained with the same budget and judged alike."""
 
 import json
 import shlex
@@ -45,7 +45,7 @@ def compare(
 ) -> None:
     """Train each arm on the same budget, judge all the same way: one table, one plot, the grids side by side.
 
-    The same command again goes on where it stopped.
+    The same command again resumes where it stopped.
     """
     extractor = extractor_named(features, "--features")
     ranked, better = metric_named(metric, extractor)
@@ -68,7 +68,7 @@ def compare(
 
 
 def _arms(texts: list[str]) -> dict[str, RunConfig]:
-    """Configs by their names, in which a path can be made of them."""
+    """Configs by their names, each of them different."""
     configs: dict[str, RunConfig] = {}
     for text in texts:
         recipe, *settings = shlex.split(text) or [""]
@@ -80,12 +80,12 @@ def _arms(texts: list[str]) -> dict[str, RunConfig]:
 
 
 def _lasting(config: RunConfig, images: int) -> RunConfig:
-    """The same for so many images."""
+    """The config with another number of images."""
     return replace(config, training=replace(config.training, images=images))
 
 
 def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: Any) -> dict[str, int]:
-    """Images that fit in the time, by a measurement that is made once and then kept."""
+    """Images that each arm can train on in the time, measured once and cached in a file."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     for name, config in configs.items():
         if name not in known:

@@ -1,4 +1,4 @@
-"""`snrise evaluate`: how good a run's pictures are, or a folder's, beside the data."""
+"""`snrise evaluate`: the pictures of a run or a folder, judged against data."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""`snrise sweep`: what samplers, steps and guidance are worth on a trained run."""
+"""`snrise sweep`: samplers, steps and guidance compared on a trained run."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""One trained network sampled in several ways, each judged against what it cost in network evaluations."""
+"""One trained network, sampled with several settings, each judged against its cost in network evaluations."""
 
 import json
 import time

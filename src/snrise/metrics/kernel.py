@@ -10,7 +10,7 @@ from snrise._errors import require
 
 __all__ = ["KernelDistance", "kernel_distance"]
 
-#: Samples of either set at a time: no more than a few kernels of CHUNK × CHUNK, 32 MB each, are held.
+#: Samples of either set at a time: at most a few kernel matrices of CHUNK × CHUNK, 32 MB each, are in memory.
 CHUNK = 2048
 
 
@@ -25,7 +25,7 @@ def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], degree: in
     r"""Unbiased MMD² with the kernel (x·y/d + 1)^degree, in float64; Bińkowski et al. 2018 (KID), sec. 4.
 
     The standard error is that of the two sample means of the witness function, mean k(·, a) − mean k(·, b): the leading
-    term when the sets differ. All pairs are counted, a block of them at a time: memory grows with n + m.
+    term when the sets differ. All pairs are used, block by block: memory grows with n + m.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> a, b = (torch.randn(500, 8, generator=g) for _ in range(2))
