@@ -58,9 +58,10 @@ def compare(
         lengths = dict.fromkeys(configs, parse_count(images, "--images"))
     else:
         lengths = _lengths(configs, parse_time(budget or "", "--budget"), out / "lengths.json", where)
+    lasting = {name: replace(config, training=replace(config.training, images=lengths[name]))
+               for name, config in configs.items()}
     comparison = Comparison(
-        folder=out, arms={name: _lasting(config, lengths[name]) for name, config in configs.items()}, seeds=seeds,
-        number=number, extractor=extractor, points=points,
+        folder=out, arms=lasting, seeds=seeds, number=number, extractor=extractor, points=points,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     results = _run(comparison, ranked, console, where)
@@ -77,11 +78,6 @@ def _arms(texts: list[str]) -> dict[str, RunConfig]:
             raise SnriseError(f"compare: two arms are called {config.name!r}; give one of them `name=…` in its quotes")
         configs[config.name] = config
     return configs
-
-
-def _lasting(config: RunConfig, images: int) -> RunConfig:
-    """The config with another number of images."""
-    return replace(config, training=replace(config.training, images=images))
 
 
 def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: Any) -> dict[str, int]:

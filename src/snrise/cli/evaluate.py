@@ -83,7 +83,7 @@ def evaluate(
     with _watched("reference") as watch:
         compared = Reference.of(data, extractor, limit, watch=watch)
     with _watched("samples", subject.total) as watch:
-        judgement = judge(subject.made(watch), compared)
+        judgement = judge(subject.made(watch=watch), compared)
     typer.echo(str(judgement))
     if subject.trained is not None:
         judgement = replace(judgement, fit=_fit(subject.trained, validation, held_out, likelihood))
@@ -96,10 +96,10 @@ def evaluate(
 class _Subject:
     """Pictures to judge, how many, where they are from, and the data that they are compared with by default.
 
-    `made` yields them in batches, and calls its argument with the number done.
+    `made(watch=…)` yields them in batches, and calls `watch` with the number done.
     """
 
-    made: Callable[[Callable[[float], None]], Iterable[Tensor]]
+    made: Callable[..., Iterable[Tensor]]
     total: int
     about: dict[str, Any]
     data: Dataset
@@ -109,14 +109,8 @@ class _Subject:
 def _of_run(trained: Trained, number: int, seed: int, batch: int) -> _Subject:
     """Pictures of a run, beside the data that it was trained on, at their size."""
     about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
-    made = partial(_sampled, trained, number, seed, batch)
+    made = partial(trained.samples, number, seed=seed, batch=batch)
     return _Subject(made=made, total=number, about=about, data=trained.data(), trained=trained)
-
-
-def _sampled(
-    trained: Trained, number: int, seed: int, batch: int, watch: Callable[[float], None]
-) -> Iterable[Tensor]:
-    return trained.samples(number, seed=seed, batch=batch, watch=watch)
 
 
 def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:

@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from snrise._errors import require
 from snrise.data import ByIndex, to_float, to_uint8
@@ -113,7 +112,7 @@ def likelihood(
         own = generators(seed, done, len(pixels))
         if watch is not None:
             denoise = _counted(denoise, watch, done, len(pixels) / (EVALUATIONS * steps))
-        with evaluating(trained.network), _frozen(trained.network):
+        with evaluating(trained.network):
             parts.append(flow_likelihood(denoise, pixels, _logsnrs(trained, steps), own, step=rk4_step))
         done += len(pixels)
     return joined(parts)
@@ -153,16 +152,3 @@ def _counted(denoise: Denoiser, watch: Callable[[float], None], done: float, sha
         return x
 
     return Denoiser(function, denoise.process)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """As a context: no parameter has a gradient, which would take memory."""
-    learning = [p for p in network.parameters() if p.requires_grad]
-    try:
-        for p in learning:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for p in learning:
-            p.requires_grad_(True)

@@ -12,7 +12,7 @@ from snrise.metrics.flow import (
     rk4_step,
 )
 from snrise.metrics.frechet import Moments, frechet, frechet_caution
-from snrise.metrics.kernel import KernelDistance, kernel_distance
+from snrise.metrics.kernel import kernel_distance
 from snrise.metrics.likelihood import ContinuousTime, DiscreteTime, VariationalBound, diffusion_loss, variational_bound
 from snrise.metrics.neighbours import Nearest, Prdc, nearest, prdc
 from snrise.metrics.scores import (
@@ -30,7 +30,7 @@ from snrise.metrics.validation import LossByLogsnr, loss_by_logsnr
 
 __all__ = [
     "FEATURES", "METRICS", "Basis", "Better", "ContinuousTime", "DiscreteTime", "Estimate", "Extractor",
-    "FlowLikelihood", "KernelDistance", "LossByLogsnr", "Metric", "Moments", "Nearest", "Prdc", "PrdcScores",
+    "FlowLikelihood", "LossByLogsnr", "Metric", "Moments", "Nearest", "Prdc", "PrdcScores",
     "Rademacher", "Score", "SpectralDistance", "Statistics", "VariationalBound", "diffusion_loss",
     "efficientnet_lite0", "extractor_named", "flow_likelihood", "flow_log_density", "frechet", "frechet_caution",
     "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest", "octave_names", "prdc",

@@ -14,7 +14,7 @@ from snrise._typing import Images
 __all__ = ["Estimate", "joined"]
 
 class Estimate(NamedTuple):
-    """A mean over images and its standard error, which is NaN for one image."""
+    """A mean, or another estimate, and its standard error, which is NaN for one image."""
 
     value: float
     standard_error: float

@@ -14,7 +14,7 @@ from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.data import ByIndex
 from snrise.documents import differences
-from snrise.evaluation import Judgement, Reference, judge, measures
+from snrise.evaluation import Reference, judge, measures
 from snrise.experiment import Experiment, compared
 from snrise.metrics import Better, Extractor
 from snrise.runs.run import Run
@@ -122,7 +122,10 @@ class Comparison:
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
             if not known.get(key, {}).keys() >= expected:  # a metric may have been added since
-                known[key] = self._judge(arm, checkpoint, reference, device, watch).as_json()
+                network = deepcopy(base.network) if isinstance(base, Experiment) else None
+                trained = load(checkpoint, network=network, device=device)
+                samples = trained.samples(self.number, context=data.contexts(self.number), watch=watch)
+                known[key] = judge(samples, reference).as_json()
                 write_atomically(file, json.dumps(known, indent=1).encode())
             yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
 
@@ -135,15 +138,6 @@ class Comparison:
     def _every(self, arm: str) -> int:
         """Images from one moment to the next."""
         return -(-self.images(arm) // self.points)
-
-    def _judge(
-        self, arm: str, checkpoint: Path, reference: Reference, device: Any, watch: Callable[[float], None] | None
-    ) -> Judgement:
-        base = self.arms[arm]
-        network = deepcopy(base.network) if isinstance(base, Experiment) else None
-        trained = load(checkpoint, network=network, device=device)
-        context = reference.dataset.contexts(self.number)
-        return judge(trained.samples(self.number, context=context, watch=watch), reference)
 
 
 def table(points: Sequence[Point], metric: str, better: Better = Better.LOWER) -> list[Row]:
