@@ -40,7 +40,7 @@ class Octave:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `diagnose` found. `problems` is empty if and only if the schedule is fit for the resolution."""
+    """The result of `diagnose`. `problems` is empty if and only if the schedule is fit for the resolution."""
 
     image: Size
     reference: Size
@@ -59,7 +59,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -167,7 +167,7 @@ def _yes(value: bool) -> str:
 
 
 def _bars(octaves: tuple[Octave, ...], low: int = -14, high: int = 14, width: int = 40) -> list[str]:
-    """A bar an octave, the rare ends gathered into one row each."""
+    """A bar for each octave; those beyond either end are summed into one row."""
     rows: dict[int, float] = {}
     for octave in octaves:
         key = min(max(octave.exponent, low - 1), high)

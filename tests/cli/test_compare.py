@@ -1,19 +1,25 @@
 """`snrise compare`: arms on one budget, one table, resumed; and each of its errors."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from snrise import cli
-from snrise.config import parse
+from snrise._errors import SnriseError
+from snrise.config import Log, Sampling, parse
 from snrise.documents import read_document
+from snrise.experiment import Experiment
 from snrise.metrics import FEATURES
+from snrise.precision import Precision
 from snrise.runs import Pace, comparison
 from snrise.runs.comparison import Comparison, Point, Row, curve, table
+from snrise.trained import load
 from snrise.training import checkpoints
 from tiny import DOCUMENT, POOLED, config, fails
 
@@ -83,6 +89,55 @@ def test_an_interrupted_comparison_goes_on_as_if_it_never_stopped(tmp_path):
     # What the interruption left, at 24 images, is no moment of the comparison.
     assert [seen for seen, _ in metrics[0]] == [16, 32]
     assert metrics[0] == metrics[1]
+
+
+class Pictures:
+    """Dark and bright."""
+
+    classes = ("dark", "bright")
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return torch.full((3, 16, 16), 60 + 130 * (index % 2) + index, dtype=torch.uint8), index % 2
+
+
+class Own(torch.nn.Conv2d):
+    """A network that snrise knows nothing of."""
+
+    classes = 2
+
+    def __init__(self):
+        super().__init__(3, 3, 3, padding=1)
+
+    def forward(self, z, logsnr, labels=None):
+        return super().forward(z)
+
+
+def test_live_experiments_are_arms(tmp_path):
+    network = Own()
+    before = network.weight.detach().clone()
+    live = Experiment(data=Pictures(), network=network, images=16, batch=8, precision=Precision.FP32,
+                      sampling=Sampling(steps=2), log=Log(every=8, grid=4, tensorboard=False))
+    compared = Comparison(folder=tmp_path, arms={"live": live, "settings": config("training.images=16")}, seeds=2,
+                          number=8, extractor=POOLED, points=2)
+    assert [list(compared.train("live", seed)) for seed in (0, 1)] == [[8, 16], [8, 16]]
+    assert list(compared.train("live", 0)) == []
+    assert torch.equal(network.weight, before)
+    first, second = (load(tmp_path / f"live-seed{seed}", network=Own(), ema=False).network.weight for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert [(p.arm, p.images_seen, p.metrics["references"]) for p in compared.judge("live", 0)] == [
+        ("live", 8, 20), ("live", 16, 20),
+    ]
+    assert torch.equal(network.weight, before)
+    assert list(compared.train("settings", 0)) == [8, 16]
+
+
+def test_an_arm_on_a_stream_cannot_be_judged(tmp_path):
+    live = Experiment(data=itertools.repeat(torch.zeros(3, 16, 16, dtype=torch.uint8)), network=Own())
+    with pytest.raises(SnriseError, match=r"Comparison\.arms\.a: got 'snrise\.data\.\w+\.Streamed'; allowed: data by"):
+        Comparison(folder=tmp_path, arms={"a": live}, seeds=1, number=8, extractor=POOLED)
 
 
 def test_a_budget_of_time_becomes_a_number_of_images(monkeypatch):

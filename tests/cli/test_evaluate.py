@@ -55,6 +55,14 @@ def test_a_run_is_judged_by_its_own_data_and_what_it_has_not_seen():
             assert min(picture.size) > 100
 
 
+def test_the_exact_likelihood_stands_beside_the_bound():
+    output, report = evaluate("run", "-n", 8, "--held-out", 3, "--likelihood", "sampling.steps=1")
+    unseen = report["unseen"]
+    assert (unseen["flow_images"], unseen["flow_steps"]) == (3, 24)
+    assert f"{unseen['flow_bits_per_dimension']:.4f} ± {unseen['flow_bits_per_dimension_error']:.4f} bits per" in output
+    assert unseen["flow_bits_per_dimension"] == pytest.approx(unseen["bits_per_dimension"], rel=0.2)
+
+
 def test_the_settings_of_sampling_count(monkeypatch):
     steps = []
     generate = trained.generate
@@ -105,6 +113,7 @@ def test_a_folders_numbers_are_those_of_its_pictures():
     (["pictures"], "--reference: got None; allowed: a folder of images, or built-in, to compare pictures with"),
     (["pictures", "sampling.steps=3"], "KEY=VALUE: got ['sampling.steps=3']; allowed: nothing: this is a folder of"),
     (["pictures", "--validation", "built-in"], "--validation: got 'built-in'; allowed: nothing: this is a folder of"),
+    (["pictures", "--likelihood"], "--likelihood: got True; allowed: nothing: this is a folder of"),
     (["run", "training.batch=3"], "settings: got 'training.batch=3'; allowed: sampling.key=value"),
     (["run", "sampling.step=3"], "config.sampling.step: no such setting 'step'; did you mean 'steps'?"),
     (["nothing", "--reference", "built-in"], "ImageFolder.path: got 'nothing'; allowed: an existing folder"),

@@ -1,7 +1,8 @@
-"""`snrise compare`: configs trained alike and judged alike."""
+"""`snrise compare`: configs trained with the same budget and judged alike."""
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +14,12 @@ from rich.table import Table
 from snrise import documents, plots
 from snrise._errors import SnriseError, require
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import FeaturesOption, MetricOption, metric_named
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig
 from snrise.experiment import Experiment
-from snrise.metrics import FEATURES, extractor_named
+from snrise.metrics import Better, extractor_named
 from snrise.quantities import parse_count, parse_time
 from snrise.runs import measure
 from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, table
@@ -36,15 +38,17 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 3,
     number: Annotated[int, typer.Option("-n", "--number", help="Pictures that each point is judged by.", min=6)] = 500,
     points: Annotated[int, typer.Option(help="Moments of each run that are judged, the end being one.", min=1)] = 4,
-    features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
+    features: FeaturesOption = "efficientnet-lite0",
+    metric: MetricOption = None,
     out: Annotated[Path, typer.Option(help="The folder of the comparison.")] = Path("runs/comparison"),
     device: DeviceOption = "auto",
 ) -> None:
     """Train each arm on the same budget, judge all the same way: one table, one plot, the grids side by side.
 
-    The same command again goes on where it stopped.
+    The same command again resumes where it stopped.
     """
     extractor = extractor_named(features, "--features")
+    ranked, better = metric_named(metric, extractor)
     require((budget is None) != (images is None), "compare", (budget, images), "either --budget or --images")
     where = device_of(device)
     configs = _arms(arms)
@@ -54,17 +58,18 @@ def compare(
         lengths = dict.fromkeys(configs, parse_count(images, "--images"))
     else:
         lengths = _lengths(configs, parse_time(budget or "", "--budget"), out / "lengths.json", where)
+    lasting = {name: replace(config, training=replace(config.training, images=lengths[name]))
+               for name, config in configs.items()}
     comparison = Comparison(
-        folder=out, arms={name: _lasting(config, lengths[name]) for name, config in configs.items()}, seeds=seeds,
-        number=number, extractor=extractor, points=points,
+        folder=out, arms=lasting, seeds=seeds, number=number, extractor=extractor, points=points,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    found = _run(comparison, console, where)
-    _report(comparison, found, console)
+    results = _run(comparison, ranked, console, where)
+    _report(comparison, results, ranked, better, console)
 
 
 def _arms(texts: list[str]) -> dict[str, RunConfig]:
-    """Configs by their names, in which a path can be made of them."""
+    """Configs by their names, each of them different."""
     configs: dict[str, RunConfig] = {}
     for text in texts:
         recipe, *settings = shlex.split(text) or [""]
@@ -75,13 +80,8 @@ def _arms(texts: list[str]) -> dict[str, RunConfig]:
     return configs
 
 
-def _lasting(config: RunConfig, images: int) -> RunConfig:
-    """The same for so many images."""
-    return replace(config, training=replace(config.training, images=images))
-
-
 def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: Any) -> dict[str, int]:
-    """Images that fit in the time, by a measurement that is made once and then kept."""
+    """Images that each arm can train on in the time, measured once and cached in a file."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     for name, config in configs.items():
         if name not in known:
@@ -91,14 +91,14 @@ def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: 
     return known
 
 
-def _run(comparison: Comparison, console: Console, device: Any) -> list[Point]:
+def _run(comparison: Comparison, ranked: str, console: Console, device: Any) -> list[Point]:
     """Train and judge every run, seed by seed, so that an early look shows every arm."""
-    found: list[Point] = []
+    results: list[Point] = []
     with stop_signals() as stopped:
         for seed in range(comparison.seeds):
-            for arm, config in comparison.arms.items():
+            for arm in comparison.arms:
                 name = f"{arm}, seed {seed}"
-                with watched(console, config.training.images, name=name) as watch:
+                with watched(console, comparison.images(arm), name=name) as watch:
                     for seen in (training := comparison.train(arm, seed, device)):
                         watch(seen)
                         if stopped:
@@ -106,29 +106,20 @@ def _run(comparison: Comparison, console: Console, device: Any) -> list[Point]:
                             console.print("stopped and saved; the same command goes on")
                             raise typer.Exit(128 + stopped[0])
                 with watched(console, comparison.number, name=f"{name}: judging", unit="pictures") as watch:
-                    mine = list(comparison.judge(arm, seed, device, watch))
-                found += mine
-                metric = comparison.extractor.kernel_name
-                console.print(f"{name}: {metric} {mine[-1].metrics[metric]:.4f}, {mine[-1].seconds:.0f} s")
-    return found
+                    points = list(comparison.judge(arm, seed, device, watch))
+                results += points
+                console.print(f"{name}: {ranked} {points[-1].metrics[ranked]:.4f}, {points[-1].seconds:.0f} s")
+    return results
 
 
-def _report(comparison: Comparison, found: list[Point], console: Console) -> None:
-    """The table, the plot and the grids."""
-    kernel = comparison.extractor.kernel_name
-    lines = {arm: curve(found, arm, kernel) for arm in comparison.arms}
-    told = (kernel, comparison.extractor.frechet_name, "recall", "spectral distance")
-    shown = Table("arm", "n", *(f"{name} ± spread" for name in told), "images", "seconds", box=None)
-    rows = [{row.arm: row for row in table(found, name)} for name in told]
-    for arm, row in rows[0].items():
-        numbers = (_told(by_arm[arm]) for by_arm in rows)
-        images, seconds = comparison.arms[arm].training.images, lines[arm][-1][0]
-        shown.add_row(arm, str(row.n), *numbers, f"{images:,}", f"{seconds:.0f}")
-    console.print(shown)
-    document = [point._asdict() for point in found]
+def _report(comparison: Comparison, results: list[Point], ranked: str, better: Better, console: Console) -> None:
+    """The table, the chart and the grids."""
+    lines = {arm: curve(results, arm, ranked) for arm in comparison.arms}
+    console.print(_table(comparison, results, ranked, better, {arm: line[-1][0] for arm, line in lines.items()}))
+    document = [point._asdict() for point in results]
     write_atomically(comparison.folder / "comparison.json", (json.dumps(document, indent=1) + "\n").encode())
     title = f"{comparison.seeds} seeds, n = {comparison.number}"
-    chart = plots.metric_against(lines, title=title, x="seconds of training", metric=kernel)
+    chart = plots.metric_against(lines, title=title, x="seconds of training", metric=ranked, better=better)
     plots.save(chart, comparison.folder / "comparison.png")
     grids = {f"{arm}, seed {seed}": sorted((comparison.run_folder(arm, seed) / "samples").glob("*.png"))[-1]
              for arm in comparison.arms for seed in range(comparison.seeds)}
@@ -136,5 +127,19 @@ def _report(comparison: Comparison, found: list[Point], console: Console) -> Non
     console.print(f"written: {comparison.folder}/comparison.json, comparison.png, grids.png")
 
 
-def _told(row: Row) -> str:
+def _table(
+    comparison: Comparison, results: list[Point], ranked: str, better: Better, seconds: Mapping[str, float]
+) -> Table:
+    """A row an arm, the best first; `seconds` is how long an arm trained."""
+    extractor = comparison.extractor
+    shown = dict.fromkeys((ranked, extractor.kernel_name, extractor.frechet_name, "recall", "spectral distance"))
+    columns = [{row.arm: row for row in table(results, name, better)} for name in shown]
+    drawn = Table("arm", "n", *(f"{name} ± spread" for name in shown), "images", "seconds", box=None)
+    for arm, row in columns[0].items():
+        numbers = (_text(column[arm]) for column in columns)
+        drawn.add_row(arm, str(row.n), *numbers, f"{comparison.images(arm):,}", f"{seconds[arm]:.0f}")
+    return drawn
+
+
+def _text(row: Row) -> str:
     return f"{row.mean:.4f}" + ("" if row.spread is None else f" ± {row.spread:.4f}")

@@ -1,9 +1,9 @@
-"""`snrise evaluate`: how good a run's pictures are, or a folder's, beside the data."""
+"""`snrise evaluate`: the pictures of a run or a folder, judged against data."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,12 +16,16 @@ from snrise import plots
 from snrise._errors import SnriseError, require
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import FeaturesOption
 from snrise.cli.progress import Watch, on_stderr, watched
 from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
-from snrise.evaluation import Judgement, Reference, fit, judge
+from snrise.evaluation import Fit, Judgement, Reference, fit, judge
+from snrise.evaluation import likelihood as measured_likelihood
+from snrise.evaluation.fitting import EVALUATIONS, STEPS
+from snrise.evaluation.judging import unseen
 from snrise.experiment import held_out as held_out_of
-from snrise.metrics import FEATURES, extractor_named
+from snrise.metrics import extractor_named
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
 from snrise.training.files import write_atomically
@@ -40,7 +44,7 @@ def evaluate(
         str | None, typer.Option(metavar="DIR|built-in", help="What to compare with; built-in are the emoji.",
                                  show_default="what the run was trained on")
     ] = None,
-    features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
+    features: FeaturesOption = "efficientnet-lite0",
     number: Annotated[int, typer.Option("-n", "--number", help="How many pictures, at most.", min=6)] = 5000,
     resolution: Annotated[
         str | None, typer.Option(help="Sample at this resolution, the run's schedule shifted to it; or resize a "
@@ -52,6 +56,10 @@ def evaluate(
                                  "and likelihood on.", show_default="those of data.hold_out")
     ] = None,
     held_out: Annotated[int, typer.Option(help="How many of them, at most.", min=2)] = 256,
+    likelihood: Annotated[
+        bool, typer.Option("--likelihood", help="Also their exact likelihood by the probability flow: "
+                           f"{EVALUATIONS * STEPS} gradients through the network an image.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The seed that a run's pictures are made of.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
     out: Annotated[Path | None, typer.Option(help="A folder for the report.", show_default="WHAT-evaluation")] = None,
@@ -60,37 +68,38 @@ def evaluate(
     """Judge pictures: kernel and Fréchet distance, precision, recall, density, coverage, spectrum, nearest images.
 
     Of a run also the loss by noise level and bits per dimension, on images that it has not seen. Writes metrics.json,
-    spectrum.png and nearest.png. What was computed for a data set is kept, and found again.
+    spectrum.png and nearest.png. Features of data sets are cached.
     """
     extractor = extractor_named(features, "--features")
     if is_run(what):
         trained = load(what, device=device_of(device)).with_sampling(settings or [])
         subject = _of_run(at_resolution(trained, resolution), number, seed, batch)
     else:
-        for name, value in (("KEY=VALUE", settings), ("--validation", validation)):
+        for name, value in (("KEY=VALUE", settings), ("--validation", validation), ("--likelihood", likelihood)):
             require(not value, name, value, "nothing: this is a folder of pictures, and no run")
         require(reference is not None, "--reference", None, "a folder of images, or built-in, to compare pictures with")
         subject = _of_folder(what, number, resolution)
-    data = subject.data if reference is None else _dataset(reference, subject.data.preprocess.size)
+    data = subject.data if reference is None else _dataset(reference, subject.data.size)
     with _watched("reference") as watch:
         compared = Reference.of(data, extractor, limit, watch=watch)
     with _watched("samples", subject.total) as watch:
-        found = judge(subject.made(watch), compared)
-    typer.echo(str(found))
-    unseen = {} if subject.trained is None else _unseen(subject.trained, validation, held_out)
+        judgement = judge(subject.made(watch=watch), compared)
+    typer.echo(str(judgement))
+    if subject.trained is not None:
+        judgement = replace(judgement, fit=_fit(subject.trained, validation, held_out, likelihood))
     folder = out or what.with_name(f"{what.stem}-evaluation")
-    _write(folder, found, data, subject.about | unseen)
+    _write(folder, judgement, data, subject.about)
     typer.echo(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
-    """Pictures that are judged, how many, where from, and the data they are compared with if none else is named.
+    """Pictures to judge, how many, where they are from, and the data that they are compared with by default.
 
-    `made` gives them in batches, and what it is given takes how many are done.
+    `made(watch=…)` yields them in batches, and calls `watch` with the number done.
     """
 
-    made: Callable[[Callable[[float], None]], Iterable[Tensor]]
+    made: Callable[..., Iterable[Tensor]]
     total: int
     about: dict[str, Any]
     data: Dataset
@@ -100,18 +109,12 @@ class _Subject:
 def _of_run(trained: Trained, number: int, seed: int, batch: int) -> _Subject:
     """Pictures of a run, beside the data that it was trained on, at their size."""
     about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
-    made = partial(_sampled, trained, number, seed, batch)
+    made = partial(trained.samples, number, seed=seed, batch=batch)
     return _Subject(made=made, total=number, about=about, data=trained.data(), trained=trained)
 
 
-def _sampled(
-    trained: Trained, number: int, seed: int, batch: int, watch: Callable[[float], None]
-) -> Iterable[Tensor]:
-    return trained.samples(number, seed=seed, batch=batch, watch=watch)
-
-
 def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
-    """The pictures of a folder, and themselves as a data set."""
+    """The pictures of a folder, and the same as a data set."""
     source = ImageFolder(str(folder))
     width, height = source.read(0).size
     size = (height, width) if resolution is None else parse_size(resolution, "--resolution")
@@ -129,17 +132,21 @@ def _read(pictures: Dataset, count: int, watch: Callable[[float], None]) -> Iter
         watch(min(first + 64, count))
 
 
-def _unseen(trained: Trained, validation: str | None, most: int) -> dict[str, Any]:
-    """Loss and likelihood on images that the run has not seen, told and as an entry of the report."""
+def _fit(trained: Trained, validation: str | None, most: int, exact: bool) -> Fit | None:
+    """Loss and likelihood on images that the run has not seen, printed; None without such images."""
     size = trained.config.data.resolution
     images = _dataset(validation, size) if validation else held_out_of(trained.config)
     if images is None:
         typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
-        return {}
-    with _watched("unseen images", min(most, len(images))) as watch:
-        fitted = fit(trained, images, most, watch=watch)
-    typer.echo(f"\non images that the run has not seen:\n{fitted}")
-    return {"unseen": fitted.as_json()}
+        return None
+    number = min(most, len(images))
+    with _watched("unseen images", number) as watch:
+        fitted = fit(trained, images, number, watch=watch)
+    if exact:
+        with _watched(f"likelihood, {EVALUATIONS * STEPS} gradients an image", number) as watch:
+            fitted = fitted._replace(flow=measured_likelihood(trained, images, number, watch=watch))
+    typer.echo(unseen(fitted))
+    return fitted
 
 
 def _watched(name: str, total: int | None = None) -> AbstractContextManager[Watch]:
@@ -150,11 +157,11 @@ def _dataset(name: str, size: Size) -> Dataset:
     return Dataset(Emoji() if name == BUILT_IN else ImageFolder(name), Preprocess(size))
 
 
-def _write(folder: Path, found: Judgement, data: Dataset, about: dict[str, Any]) -> None:
-    document = about | {"size": list(data.preprocess.size)} | found.as_json()
+def _write(folder: Path, judgement: Judgement, data: Dataset, about: dict[str, Any]) -> None:
+    document = about | {"size": list(data.size)} | judgement.as_json()
     write_atomically(folder / "metrics.json", (json.dumps(document, indent=2) + "\n").encode())
     title = about.get("run") or about["folder"]
-    decibels = found.spectrum.decibels.tolist()
-    plots.save(plots.octaves({title: decibels}, found.spectrum.names, title="Spectrum"), folder / "spectrum.png")
-    near = torch.stack([data.images(row) for row in found.twins])
-    plots.save(plots.twins(found.pictures, near, found.distances.tolist()), folder / "nearest.png")
+    decibels = judgement.spectrum.decibels.tolist()
+    plots.save(plots.octaves({title: decibels}, judgement.spectrum.names, title="Spectrum"), folder / "spectrum.png")
+    near = torch.stack([data.images(row) for row in judgement.twins])
+    plots.save(plots.twins(judgement.pictures, near, judgement.distances.tolist()), folder / "nearest.png")

@@ -1,14 +1,34 @@
-"""What the command line checks before anything is computed."""
+"""Options that several commands share, checked before anything is computed."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from snrise._errors import unknown
+from snrise.evaluation import measures
+from snrise.metrics import FEATURES, Better, Extractor
 from snrise.plots import SUFFIXES
 
-__all__ = ["check_chart"]
+__all__ = ["FeaturesOption", "MetricOption", "check_chart", "metric_named"]
+
+FeaturesOption = Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")]
+MetricOption = Annotated[
+    str | None, typer.Option(help="What is ranked and drawn, by its name in the report of `snrise evaluate`.",
+                             show_default="the kernel distance")
+]
+
+
+def metric_named(name: str | None, extractor: Extractor) -> tuple[str, Better]:
+    """A score by its name, by default the kernel distance, and which values of it are better."""
+    known = measures(extractor)
+    chosen = extractor.kernel_name if name is None else name
+    if chosen not in known:
+        raise unknown("--metric", chosen, known, "metric")
+    return chosen, known[chosen]
 
 
 def check_chart(path: Path) -> None:
-    """Raise, before anything is computed, unless a chart can have this name."""
+    """Raise unless the suffix is that of a picture format."""
     if path.suffix.lower() not in SUFFIXES:
         raise unknown(f"--out {path}", path.suffix, SUFFIXES, "picture format")

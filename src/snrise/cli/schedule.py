@@ -1,4 +1,4 @@
-"""`snrise schedule`: a noise schedule before any training, as a table, a verdict and pictures."""
+"""`snrise schedule`: a noise schedule as a table, a verdict and pictures, before any training."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -27,7 +27,7 @@ __all__ = ["schedule"]
 
 #: The schedules that need no other schedule and no table.
 KINDS = ("cosine", "linear_beta", "uniform_logsnr", "uniform_power", "log_normal", "flow_matching")
-#: So many images say enough about the power left after pooling.
+#: Images that the power left after pooling is measured on, and how many are in memory.
 MOST_IMAGES, AT_A_TIME = 256, 8
 
 BASE, SHIFT, IMAGES = "The schedule at the reference resolution", "The shift", "Your images"
@@ -101,7 +101,7 @@ def _show(shift: "_Shift", size: Size, reference: Size, out: Path, data: str | N
     """The table and the pictures."""
     console = Console(soft_wrap=True, highlight=False)
     before, after = shift.base, shift(size)
-    _tell(console, before, after, size, reference)
+    _print(console, before, after, size, reference)
     curves = plots.schedule_curves({"before the shift": before, "after the shift": after}, size, reference)
     written = [plots.save(curves, out)]
     images = _Images(out=out, size=size, reference=reference)
@@ -114,7 +114,7 @@ def _show(shift: "_Shift", size: Size, reference: Size, out: Path, data: str | N
 
 
 def _base(kind: str, **settings: float | None) -> Schedule:
-    """The schedule that the options name; an option that the kind lacks is an error."""
+    """The schedule of the options; an option that its kind lacks is an error."""
     if kind not in KINDS:
         raise unknown("--kind", kind, KINDS, "schedule")
     given = {name: value for name, value in settings.items() if value is not None}
@@ -139,7 +139,7 @@ def _ends(name: str) -> Ends:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Shift:
-    """The options of the shift: image size -> schedule."""
+    """The shift as its options say: image size -> schedule."""
 
     base: Schedule
     ends: Ends
@@ -152,7 +152,7 @@ class _Shift:
         return ZeroTerminalSnr(base=shifted) if self.zero_terminal_snr else shifted
 
 
-def _tell(console: Console, before: Schedule, after: Schedule, size: Size, reference: Size) -> None:
+def _print(console: Console, before: Schedule, after: Schedule, size: Size, reference: Size) -> None:
     """The table, the report and its verdict."""
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     levels = after(t)
@@ -167,12 +167,12 @@ def _tell(console: Console, before: Schedule, after: Schedule, size: Size, refer
     console.print()
     report = diagnose(after, size, reference)
     for line in str(report).splitlines():
-        verdict = line.startswith(("verdict:", "  - "))
-        console.print(line, style=_style(report) if verdict else None, markup=False)
+        judging = line.startswith(("verdict:", "  - "))
+        console.print(line, style=_style(report) if judging else None, markup=False)
     unshifted = diagnose(before, size, reference)
     if unshifted != report:
-        told = "fit" if unshifted.ok else f"not fit: {'; '.join(unshifted.problems)}"
-        console.print(f"without the shift: {told}", style=_style(unshifted), markup=False)
+        verdict = "fit" if unshifted.ok else f"not fit: {'; '.join(unshifted.problems)}"
+        console.print(f"without the shift: {verdict}", style=_style(unshifted), markup=False)
 
 
 def _style(report: Report) -> str:
@@ -181,7 +181,7 @@ def _style(report: Report) -> str:
 
 @dataclass
 class _Images:
-    """What is measured and drawn on the user's images; `first` is one of them, once measured."""
+    """Measurements and pictures of the user's images; `first` is one of them, once measured."""
 
     out: Path
     size: Size
@@ -195,12 +195,12 @@ class _Images:
         self.first = dataset.images(indices[:1])[0]
         power = signal_power(_batches(dataset, indices), factors_for(self.size))
         console.print(f"\n{power}", markup=False)
-        told = f"measured on {len(indices)} of {len(source)} images, at {self.size[0]}x{self.size[1]}"
-        console.print(told, markup=False)
+        sample = f"measured on {len(indices)} of {len(source)} images, at {self.size[0]}x{self.size[1]}"
+        console.print(sample, markup=False)
         small = sum(_enlarged(source, index, self.size) for index in indices)
         if small:
-            told = f"{small} of them were smaller and have been enlarged: pooling takes less from them than it should"
-            console.print(told, style="yellow", markup=False)
+            note = f"{small} of them were smaller and have been enlarged: pooling takes less from them than it should"
+            console.print(note, style="yellow", markup=False)
         return [plots.save(plots.signal_power(power), self._beside("power", self.out.suffix))]
 
     def noise(self, image: UInt8[Tensor, "3 h w"], base: Schedule, shifted: Callable[[Size], Schedule]) -> Path:
@@ -223,7 +223,7 @@ def _batches(dataset: Dataset, indices: list[int]) -> Iterator[Images]:
 
 
 def _enlarged(source: Source, index: int, size: Size) -> bool:
-    """Whether an image was too small for the size, in either direction."""
+    """Whether an image is smaller than the size in height or width."""
     with source.read(index) as image:
         return image.height < size[0] or image.width < size[1]
 
@@ -234,6 +234,6 @@ def _read(path: Path, size: Size) -> UInt8[Tensor, "3 h w"]:
         return Preprocess(size)(open_image(path.read_bytes()), str(path))
     except SnriseError:
         raise
-    except Exception as error:  # decoders raise whatever they like on broken data
+    except Exception as error:  # decoders raise anything on broken data
         cause = getattr(error, "strerror", None) or "not an intact image in a format that Pillow knows"
         raise SnriseError(f"--image: cannot read {str(path)!r}: {cause}; allowed: an image file") from error

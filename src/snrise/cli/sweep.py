@@ -1,11 +1,13 @@
-"""`snrise sweep`: what samplers, steps and guidance are worth on a trained run."""
+"""`snrise sweep`: samplers, steps and guidance compared on a trained run."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 import typer
@@ -15,19 +17,23 @@ from rich.table import Table
 from snrise import plots
 from snrise._errors import invalid, require
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import FeaturesOption, MetricOption, metric_named
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import interval_of
 from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
-from snrise.metrics import FEATURES, extractor_named
+from snrise.metrics import Better, Extractor, extractor_named
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
 
 __all__ = ["sweep"]
 
-#: What stands between values, and its name.
+#: Separators of values, and their names.
 MARKS = {",": "commas", ";": "semicolons"}
+
+#: The lines of sweep.jsonl, one a seed.
+Results: TypeAlias = dict[Way, list[dict[str, Any]]]
 
 
 def sweep(
@@ -49,52 +55,67 @@ def sweep(
     ] = None,
     number: Annotated[int, typer.Option("-n", "--number", help="Pictures for each point.", min=6)] = 500,
     seeds: Annotated[int, typer.Option(help="Sampling seeds for each point.", min=1)] = 1,
-    features: Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")] = "efficientnet-lite0",
+    features: FeaturesOption = "efficientnet-lite0",
+    metric: MetricOption = None,
     batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
     out: Annotated[Path | None, typer.Option(help="A folder for the results.", show_default="RUN/sweep")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Judge every combination of steps, samplers, grids and guidance against the network evaluations it takes.
 
-    What was measured before stands in sweep.jsonl and is not measured again.
+    Results are kept in sweep.jsonl, and none is measured twice.
     """
     extractor = extractor_named(features, "--features")
+    ranked, better = metric_named(metric, extractor)
     folder = out or _home(run) / "sweep"
+    choices = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
+    chosen = _chosen(choices, guidance_interval, ema, settings or [])
     opened = cache(partial(_opened, run, device_of(device)))
-    widths: list[float | None] = [_width(value) for value in _split(ema, "--ema")] or [None]
-    trained = opened(widths[0])
-    asked = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
-    choices = {name: _split(value, f"--{name}") for name, value in asked.items()}
-    intervals = _split(guidance_interval, "--guidance-interval", ";")
-    choices["guidance_interval"] = [json.dumps(None if i == "none" else interval_of(i)) for i in intervals]
-    chosen = [Way((*(settings or []), *way.settings), width) for way in ways(**choices) for width in widths]
+    trained = opened(chosen[0].ema)
     for way in chosen:
         trained.with_sampling(way.settings).generation()
-    console, told = Console(), on_stderr()
-    data = trained.with_sampling(settings or []).data()
-    with watched(told, name="reference") as watch:
-        reference = Reference.of(data, extractor, watch=watch)
-    metric = reference.extractor.kernel_name
-    found: dict[Way, list[dict[str, Any]]] = {}
-    with watched(told, len(chosen) * seeds * number, unit="pictures") as watch:
-        lines = measured(
-            opened, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl", batch=batch,
-            watch=watch,
-        )
-        for line in lines:
+    progress = on_stderr()
+    with watched(progress, name="reference") as watch:
+        reference = Reference.of(trained.with_sampling(settings or []).data(), extractor, watch=watch)
+    results: Results = {}
+    with watched(progress, len(chosen) * seeds * number, unit="pictures") as watch:
+        for line in measured(opened, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl",
+                             batch=batch, watch=watch):
             way = Way(tuple(line["settings"]), line.get("ema"))
-            found.setdefault(way, []).append(line)
-            told.print(f"{way}, seed {line['seed']}: {metric} {line[metric]:.4f}")
-    console.print(_table(found, metric, reference.extractor.frechet_name))
-    picture = plots.metric_against(
-        _curves(found, metric), title=f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}",
-        x="network evaluations an image", metric=metric,
+            results.setdefault(way, []).append(line)
+            progress.print(f"{way}, seed {line['seed']}: {ranked} {line[ranked]:.4f}")
+    title = f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}"
+    _report(results, extractor, ranked, better, title, folder)
+
+
+def _chosen(
+    choices: Mapping[str, str | None], intervals: str | None, ema: str | None, settings: list[str]
+) -> list[Way]:
+    """Every combination of the values in options, and of widths of the average."""
+    values = {name: _split(text, f"--{name}") for name, text in choices.items()}
+    values["guidance_interval"] = [
+        json.dumps(None if interval == "none" else interval_of(interval))
+        for interval in _split(intervals, "--guidance-interval", ";")
+    ]
+    widths: list[float | None] = [_width(value) for value in _split(ema, "--ema")] or [None]
+    return [Way((*settings, *way.settings), width) for way in ways(**values) for width in widths]
+
+
+def _report(
+    results: Results, extractor: Extractor, ranked: str, better: Better, title: str, folder: Path
+) -> None:
+    """The table and the chart."""
+    others = [name for name in (extractor.kernel_name, extractor.frechet_name, "recall") if name != ranked]
+    console = Console()
+    console.print(_table(results, ranked, others))
+    chart = plots.metric_against(
+        _curves(results, ranked), title=title, x="network evaluations an image", metric=ranked, better=better,
     )
-    console.print(f"written: {plots.save(picture, folder / 'sweep.png')}, {folder / 'sweep.jsonl'}", soft_wrap=True)
+    console.print(f"written: {plots.save(chart, folder / 'sweep.png')}, {folder / 'sweep.jsonl'}", soft_wrap=True)
 
 
 def _home(run: Path) -> Path:
-    """The folder of the run, or where the file lies."""
+    """The run's folder, or the folder of a file of weights."""
     if run.is_dir():
         return run
     return run.parent.parent if run.parent.name == "checkpoints" else run.parent
@@ -103,10 +124,10 @@ def _home(run: Path) -> Path:
 def _split(values: str | None, where: str, mark: str = ",") -> list[str]:
     if values is None:
         return []
-    found = [value.strip() for value in values.split(mark)]
+    parts = [value.strip() for value in values.split(mark)]
     allowed = f"values, each once, with {MARKS[mark]} between them"
-    require(all(found) and len(set(found)) == len(found), where, values, allowed)
-    return found
+    require(all(parts) and len(set(parts)) == len(parts), where, values, allowed)
+    return parts
 
 
 def _opened(run: Path, device: torch.device, width: float | None) -> Trained:
@@ -120,29 +141,26 @@ def _width(text: str) -> float:
         raise invalid("--ema", text, "a width, such as 0.05") from None
 
 
-def _table(found: dict[Way, list[dict[str, Any]]], metric: str, second: str) -> Table:
-    table = Table("settings", "evaluations", metric, "±", second, "recall", "s/image", box=None)
-    for way, lines in found.items():
-        value, error = _value(lines, metric)
-        rest = (mean(line[name] for line in lines) for name in (second, "recall"))
+def _table(results: Results, metric: str, others: Sequence[str]) -> Table:
+    table = Table("settings", "evaluations", metric, "±", *others, "s/image", box=None)
+    for way, lines in results.items():
+        rest = (mean(line[name] for line in lines) for name in others)
         seconds = mean(line["seconds"] / line["number"] for line in lines)
-        numbers = (value, error, *rest, seconds)
+        numbers = (*_value(lines, metric), *rest, seconds)
         table.add_row(str(way), f"{lines[0]['evaluations']:.1f}", *(f"{n:.4f}" for n in numbers))
     return table
 
 
 def _value(lines: list[dict[str, Any]], metric: str) -> tuple[float, float]:
-    """The mean over seeds, with their spread or, of one, its own error."""
+    """The mean over seeds, and their standard deviation or, of one seed, its standard error: NaN if it has none."""
     values = [line[metric] for line in lines]
-    return mean(values), stdev(values) if len(values) > 1 else lines[0][f"{metric} error"]
+    return mean(values), stdev(values) if len(values) > 1 else lines[0].get(f"{metric} error", math.nan)
 
 
-def _curves(
-    found: dict[Way, list[dict[str, Any]]], metric: str
-) -> dict[str, list[tuple[float, float, float]]]:
-    """A line for each way that differs in more than the number of steps."""
+def _curves(results: Results, metric: str) -> dict[str, list[tuple[float, float, float]]]:
+    """A line for each combination of settings other than the number of steps."""
     curves: dict[str, list[tuple[float, float, float]]] = {}
-    for way, lines in found.items():
+    for way, lines in results.items():
         rest = replace(way, settings=tuple(s for s in way.settings if not s.startswith("sampling.steps=")))
         curves.setdefault(str(rest), []).append((lines[0]["evaluations"], *_value(lines, metric)))
     return curves

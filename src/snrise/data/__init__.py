@@ -6,7 +6,7 @@
 (1852, torch.Size([8, 3, 32, 32]))
 """
 
-from snrise.data.base import Batch, Blank, Data, evenly
+from snrise.data.base import Batch, Blank, ByIndex, Data, evenly
 from snrise.data.dataset import Dataset, Unreadable
 from snrise.data.emoji import Emoji, EmojiConfig
 from snrise.data.external import ExternalConfig, Indexed, MapStyle, Streamed, as_data
@@ -23,8 +23,8 @@ from snrise.data.sources import Source, SourceConfig, open_image
 from snrise.data.store import Cache, cache_home
 
 __all__ = [
-    "SOURCES", "Batch", "Blank", "Cache", "Data", "Dataset", "Emoji", "EmojiConfig", "ExternalConfig", "Fit",
-    "FolderConfig", "Hub", "HubConfig", "ImageFolder", "Indexed", "MapStyle", "Part", "Preprocess", "Shards",
+    "SOURCES", "Batch", "Blank", "ByIndex", "Cache", "Data", "Dataset", "Emoji", "EmojiConfig", "ExternalConfig",
+    "Fit", "FolderConfig", "Hub", "HubConfig", "ImageFolder", "Indexed", "MapStyle", "Part", "Preprocess", "Shards",
     "ShardsConfig", "Source", "SourceConfig", "Streamed", "Unreadable", "Values", "as_data", "cache_home", "evenly",
     "flips", "open_image", "order", "read_image", "suffix_counts", "to_float", "to_uint8",
 ]

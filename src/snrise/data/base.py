@@ -2,16 +2,17 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from snrise._typing import Labels, Pictures, Size
 
-__all__ = ["Batch", "Blank", "Data", "evenly"]
+__all__ = ["Batch", "Blank", "ByIndex", "Data", "evenly"]
 
 
 class Batch(NamedTuple):
@@ -81,6 +82,26 @@ class Data(ABC):
     @abstractmethod
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches, starting after `position` images."""
+
+
+class ByIndex(Data):
+    """Data whose images can also be taken by index, in any order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def preparation(self) -> str:
+        """The preprocessing as a text, which with the fingerprint identifies the pixels."""
+
+    @abstractmethod
+    def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
+        """The pixels of some images, never flipped."""
+
+    @abstractmethod
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some images, never flipped, with their labels and context vectors."""
 
 
 @final

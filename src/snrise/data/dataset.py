@@ -23,7 +23,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, require
 from snrise._typing import Labels, Size, StrEnum
-from snrise.data.base import Batch, Data
+from snrise.data.base import Batch, ByIndex
 from snrise.data.order import order
 from snrise.data.preprocess import Preprocess
 from snrise.data.reading import read_image
@@ -43,7 +43,7 @@ class Unreadable(StrEnum):
 
 
 @dataclass(frozen=True)
-class Dataset(Data):
+class Dataset(ByIndex):
     """A source of images, preprocessed to one size and batched.
 
     Each image is decoded once, on first use, and cached as uint8, 3·H·W bytes an image, if all fit where `cache` says;
@@ -99,6 +99,11 @@ class Dataset(Data):
     def size(self) -> Size:
         """Height and width of every image."""
         return self.preprocess.size
+
+    @property
+    def preparation(self) -> str:
+        """The settings of the preprocessing."""
+        return repr(self.preprocess)
 
     @property
     def length(self) -> int:
@@ -181,9 +186,19 @@ class Dataset(Data):
             SnriseError: for an index outside 0 … len - 1, or an image that cannot be read (see `read_image`), unless
                 such are skipped.
         """
-        for index in indices:
-            require(0 <= index < len(self), "Dataset.images", index, f"an index from 0 to {len(self) - 1}")
+        self._check(indices, "Dataset.images")
         return torch.from_numpy(self.fetch(indices)[0])
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some images, never mirrored, with their labels; errors as in `images`."""
+        self._check(indices, "Dataset.take")
+        pixels, actual = self.fetch(indices)
+        labels = None if self.labels is None else self.labels[actual]
+        return Batch(torch.from_numpy(pixels), labels, actual, position=0)
+
+    def _check(self, indices: Sequence[int], where: str) -> None:
+        for index in indices:
+            require(0 <= index < len(self), where, index, f"an index from 0 to {len(self) - 1}")
 
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An infinite stream of batches of `batch` images, starting after `position` images.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
 from snrise._typing import Size, type_name
-from snrise.data.base import Batch, Data
+from snrise.data.base import Batch, ByIndex, Data
 from snrise.data.items import Item, Values, check_values, cut, item_of, joined, stacked
 from snrise.data.order import order
 from snrise.data.pixels import to_uint8
@@ -81,7 +81,7 @@ def as_data(data: Any) -> Data:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Indexed(Data):
+class Indexed(ByIndex):
     """A map-style data set, shuffled by snrise: runs on it resume exactly.
 
     `values` is the range of floating-point images, `classes` the class names (default: the data set's attribute
@@ -107,8 +107,18 @@ class Indexed(Data):
 
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images: uint8 [k 3 h w]."""
-        images = torch.stack([self[index].images for index in indices])
+        images = self.take(indices).images
         return images if images.dtype == torch.uint8 else to_uint8(images)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Some items."""
+        item = stacked([self[index] for index in indices])
+        return Batch(item.images, item.labels, list(indices), 0, item.context)
+
+    @property
+    def preparation(self) -> str:
+        """Their size: they come prepared."""
+        return repr(self.size)
 
     def contexts(self, count: int) -> Tensor | None:
         """Context vectors [count m d] of the first `count` items, repeated if there are fewer."""

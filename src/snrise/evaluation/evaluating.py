@@ -1,10 +1,12 @@
 """How good a trained network is, in one call."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from snrise._errors import invalid
-from snrise.data import Dataset, Indexed, as_data
+from snrise.data import ByIndex, as_data
+from snrise.evaluation.fitting import fit
 from snrise.evaluation.judging import Judgement, judge
 from snrise.evaluation.reference import Reference
 from snrise.metrics import extractor_named
@@ -14,30 +16,39 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Trained | str | Path, n: int = 5000, *, data: Any = None, features: str = "efficientnet-lite0",
-    seed: int = 0, batch: int = 64,
+    model: Trained | str | Path, n: int = 5000, *, data: Any = None, validation: Any = None, held_out: int = 256,
+    features: str = "efficientnet-lite0", seed: int = 0, batch: int = 64,
 ) -> Judgement:
     """Judge images number 0 … n − 1 of a seed: kernel and Fréchet distance, precision, recall, spectrum, neighbours.
 
     Args:
         model: a trained network, or what `snrise.load` takes.
-        n: how many images; those of a network that attends to context vectors are told those of the data.
-        data: what to compare them with, a map-style data set or one of snrise's; by default that of the training, which
-            has to be given for a run on data of one's own.
+        n: how many images; a network that attends to context vectors gets those of the data.
+        data: what to compare them with, a map-style data set or one of snrise's; by default the training data, which
+            have to be given for a run on data of one's own.
+        validation: images that the run has not seen, likewise, to measure loss and likelihood on: `fit` of the result.
+        held_out: how many of them, at most.
         features: one of `metrics.FEATURES`.
         seed: that of the images.
-        batch: how many are made at a time.
+        batch: how many are generated at a time.
 
     Raises:
-        SnriseError: for features that there are not, or data that are not known.
+        SnriseError: for unknown features, data that are not known or have no indices, held-out images of another size.
 
     >>> report = evaluate("emoji-32", n=500)  # doctest: +SKIP
     >>> report["KID-EffNet"], report["precision"]  # doctest: +SKIP
     """
     extractor = extractor_named(features, "features")
     trained = model if isinstance(model, Trained) else load(model)
-    images = trained.data() if data is None else as_data(data)
-    if not isinstance(images, Dataset | Indexed):
-        raise invalid("data", type(data).__name__, "images by number: a map-style data set, or one of snrise.data")
-    made = trained.samples(n, context=images.contexts(n), seed=seed, batch=batch)
-    return judge(made, Reference.of(images, extractor))
+    images = trained.data() if data is None else _by_index(data, "data")
+    unseen = None if validation is None else _by_index(validation, "validation")
+    samples = trained.samples(n, context=images.contexts(n), seed=seed, batch=batch)
+    judgement = judge(samples, Reference.of(images, extractor))
+    return judgement if unseen is None else replace(judgement, fit=fit(trained, unseen, held_out))
+
+
+def _by_index(data: Any, where: str) -> ByIndex:
+    known = as_data(data)
+    if not isinstance(known, ByIndex):
+        raise invalid(where, type(data).__name__, "images by number: a map-style data set, or one of snrise.data")
+    return known

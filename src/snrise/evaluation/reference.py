@@ -1,25 +1,24 @@
-"""What samples are compared with: features and spectrum of a data set, computed once and kept in a file."""
+"""What samples are compared with: features and spectrum of a data set, computed once and cached in a file."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from snrise._errors import SnriseError, require
-from snrise.data import Dataset, Indexed, cache_home
-from snrise.metrics import Extractor, radial_power
+from snrise.data import ByIndex, cache_home
+from snrise.metrics import Extractor, Statistics
 from snrise.training.files import write_atomically
 
 __all__ = ["Reference"]
 
-#: Raised when the files below change their meaning.
+#: The version of the cache files' content.
 LAYOUT = 2
 BATCH = 64
 
@@ -27,9 +26,9 @@ BATCH = 64
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
-    """Images of a data set by their features and their mean power per octave; `indices` says which images they are."""
+    """Features and mean power per octave of the images of a data set, those at `indices`."""
 
-    dataset: Dataset | Indexed
+    dataset: ByIndex
     extractor: Extractor
     indices: range
     features: Float[Tensor, "n d"]
@@ -37,18 +36,22 @@ class Reference:
 
     @classmethod
     def of(
-        cls, dataset: Dataset | Indexed, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
+        cls, dataset: ByIndex, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
         watch: Callable[[int, int], None] | None = None,
     ) -> "Reference":
-        """The reference of a data set, from its file or computed; `watch` takes (images done, images in all).
+        """The reference of a data set, from the cache or computed; `watch` is called with (images done, total).
 
-        Of more than `limit` images, every so many-th is taken. The file in `home` (the user's cache folder) is named
-        after the fingerprint of the images, their size and preprocessing, and the features: it is never stale.
+        Of more than `limit` images, a regular subset is taken. The cache file in `home` (by default in the user's cache
+        folder) is named after the fingerprint of the images, their size and preprocessing, and the extractor: it is
+        never stale.
+
+        Raises:
+            SnriseError: for a `limit` below 2, or a file that cannot be written.
         """
         require(limit >= 2, "Reference.limit", limit, "2 images or more")
         indices = range(0, len(dataset), -(-len(dataset) // limit))
-        prepared = dataset.preprocess if isinstance(dataset, Dataset) else dataset.size
-        key = repr((LAYOUT, dataset.fingerprint, prepared, extractor.name, indices))
+        prepared = dataset.preparation
+        key = f"({LAYOUT}, {dataset.fingerprint!r}, {prepared}, {extractor.name!r}, {indices})"
         name = f"{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
         file = (home or cache_home() / "features") / name
         kept = _read(file)
@@ -64,26 +67,26 @@ class Reference:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def statistics(self) -> Statistics:
+        """What metrics compare."""
+        return Statistics(extractor=self.extractor, features=self.features, power=self.power)
+
 
 def _compute(
-    dataset: Dataset | Indexed, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
+    dataset: ByIndex, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
 ) -> dict[str, Tensor]:
-    features, powers = [], []
-    for images in _parts(dataset, indices):
-        features.append(extractor(images))
-        powers.append(radial_power(images) * len(images))
-        if watch is not None:
-            watch(min(len(indices), BATCH * len(features)), len(indices))
-    return {"features": torch.cat(features), "power": torch.stack(powers).sum(0) / len(indices)}
-
-
-def _parts(dataset: Dataset | Indexed, indices: range) -> Iterator[Tensor]:
+    parts = []
     for first in range(0, len(indices), BATCH):
-        yield dataset.images(indices[first : first + BATCH])
+        parts.append(Statistics.of(dataset.images(indices[first : first + BATCH]), extractor))
+        if watch is not None:
+            watch(min(len(indices), first + BATCH), len(indices))
+    whole = Statistics.joined(parts)
+    return {"features": whole.features, "power": whole.power}
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:
-    """What is kept, or None if nothing whole is."""
+    """The cached tensors, or None without an intact file."""
     try:
         return load_file(file)
     except (OSError, SafetensorError):

@@ -1,4 +1,4 @@
-"""One trained network sampled in several ways, each judged against what it cost in network evaluations."""
+"""One trained network, sampled with several settings, each judged against its cost in network evaluations."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from snrise._errors import SnriseError
-from snrise.evaluation.judging import judge
+from snrise.evaluation.judging import judge, measures
 from snrise.evaluation.reference import Reference
 from snrise.trained import Trained
 from snrise.training.files import write_atomically
@@ -22,7 +22,7 @@ __all__ = ["Way", "counted", "sweep", "ways"]
 @final
 @dataclass(frozen=True)
 class Way:
-    """Settings of sampling that differ from the run's, as `key=value`, and the width of the average if that does."""
+    """One combination: settings of sampling as `key=value`, and a width of the average; both override the run's."""
 
     settings: tuple[str, ...]
     ema: float | None = None
@@ -45,7 +45,7 @@ def ways(**choices: Sequence[str]) -> list[Way]:
 
 @final
 class counted:
-    """How many images a network was asked for while it is open: `count`.
+    """As a context: counts in `count` the images that a network is evaluated on.
 
     >>> import torch
     >>> network = nn.Identity()
@@ -59,13 +59,13 @@ class counted:
         self.network, self.count = network, 0
 
     def __enter__(self) -> "counted":
-        self._hook = self.network.register_forward_pre_hook(self._see)
+        self._hook = self.network.register_forward_pre_hook(self._add)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hook.remove()
 
-    def _see(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _add(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.count += len(inputs[0])
 
 
@@ -73,13 +73,14 @@ def sweep(
     opened: Callable[[float | None], Trained], chosen: Sequence[Way], reference: Reference, *, number: int,
     seeds: int, file: Path, batch: int = 64, watch: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield what was found of each way and seed, from the file where it stands there already, else adding it there.
+    """Yield the results of each combination and seed, read from the file, or else measured and added to it.
 
-    `opened` gives the network of an average of some width, None for the run's own. Each is a line of JSON: settings,
-    seed, network evaluations an image, seconds, and all that `judge` tells. `watch` takes the pictures made of all.
+    `opened` gives the network for a width of the average, None for the run's own. A result is a line of JSON: settings,
+    seed, network evaluations an image, seconds, and the numbers of `judge`. `watch` is called with the number of
+    pictures made in total.
     """
     lines = _whole(file)
-    done = {_key(line): line for line in lines}
+    done, expected = {_key(line): line for line in lines}, measures(reference.extractor).keys()
     for before, (way, seed) in enumerate(product(chosen, range(seeds))):
         trained = opened(way.ema)
         asked = {
@@ -87,8 +88,8 @@ def sweep(
             "features": reference.extractor.name, "images_seen": trained.images_seen,
             "data": reference.dataset.fingerprint,
         }
-        line = done.get(_key(asked))
-        if line is None:
+        line = done.get(_key(asked), {})
+        if not line.keys() >= expected:  # a metric may have been added since
             line = asked | _measure(trained, way, reference, number, seed, batch, _from(before * number, watch))
             lines.append(line)
             write_atomically(file, "".join(json.dumps(one) + "\n" for one in lines).encode())
@@ -102,17 +103,17 @@ def _measure(
     spent: list[float] = []
     with counted(trained.network) as calls:
         parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch, watch=watch)
-        found = judge(_timed(parts, spent), reference)
-    return {"evaluations": calls.count / number, "seconds": sum(spent)} | found.as_json()
+        judgement = judge(_timed(parts, spent), reference)
+    return {"evaluations": calls.count / number, "seconds": sum(spent)} | judgement.as_json()
 
 
 def _from(before: int, watch: Callable[[float], None] | None) -> Callable[[float], None] | None:
-    """What takes the pictures made of one way, where so many were made before."""
+    """`watch`, called with the pictures of one combination on top of those made before."""
     return None if watch is None else lambda made: watch(before + made)
 
 
 def _timed(parts: Iterator[Tensor], spent: list[float]) -> Iterator[Tensor]:
-    """The same, with the seconds that each took to come."""
+    """Yield the parts, and append the seconds that each took to `spent`."""
     started = time.perf_counter()
     for part in parts:
         spent.append(time.perf_counter() - started)
@@ -126,7 +127,7 @@ def _key(line: dict[str, Any]) -> str:
 
 
 def _whole(file: Path) -> list[dict[str, Any]]:
-    """The lines of a file.
+    """The lines of a file, none if there is no file.
 
     Raises:
         SnriseError: if one is not JSON.

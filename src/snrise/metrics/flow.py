@@ -21,7 +21,7 @@ from snrise.metrics.estimates import (
     check_logsnrs,
     check_pixels,
     estimate,
-    joined,
+    in_batches,
 )
 from snrise.process import VP
 
@@ -45,7 +45,7 @@ class Probes(Protocol):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rademacher:
-    """Random signs, `count` sets an image: the trace without bias. Hutchinson 1989; Song et al. 2021, app. D.2."""
+    """`count` vectors of random signs per image: unbiased. Hutchinson 1989; Song et al. 2021, app. D.2."""
 
     count: int = 1
 
@@ -61,7 +61,7 @@ class Rademacher:
 @final
 @dataclass(frozen=True)
 class Basis:
-    """Every pixel's own direction: the exact trace, for as many gradients as an image has numbers."""
+    """The unit vectors: the exact trace, at the cost of one gradient per value of an image."""
 
     def __call__(self, x: Images, generators: Sequence[torch.Generator]) -> Tensor:
         size = x[0].numel()
@@ -98,10 +98,10 @@ def flow_log_density(
     r"""log p(x) in nats of each whole image [n c h w], by the flow from the last of `logsnrs` down to the first.
 
     In VP's z, dz/dλ = ½α(x̂ − αz), and log p(z) changes by −½(α tr ∂x̂/∂z − α²d) a unit of λ on its way; at the noisy
-    end it is that of N(0, 1). Song et al. 2021, sec. 4.3. Other processes scale z; the denoiser gets it as it knows it,
-    and the flow is the same. The density is that of images blurred by noise of the last λ, e^{−λ/2} a pixel.
+    end it is that of N(0, 1). Song et al. 2021, sec. 4.3. Under another process the denoiser gets z in its scaling, and
+    the flow is the same. The density is that of images blurred by noise of the last λ, e^{−λ/2} a pixel.
 
-    The state keeps the images' dtype; the grid [steps + 1] increases and is finite.
+    The state keeps the dtype of the images; the grid [steps + 1] is increasing and finite.
 
     Raises:
         SnriseError: for λ that do not increase or are infinite, not one generator an image, a denoiser whose output has
@@ -110,8 +110,8 @@ def flow_log_density(
     >>> from snrise.denoisers import gaussian
     >>> grid, own = torch.linspace(-20, 10, 61, dtype=torch.float64), [torch.Generator().manual_seed(0)]
     >>> denoise = gaussian(torch.tensor(0.5), torch.tensor(0.1))
-    >>> found = flow_log_density(denoise, torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), grid, own).item()
-    >>> print(f"{found:.3f} {-2 * math.log(2 * math.pi * 0.1):.3f}")
+    >>> density = flow_log_density(denoise, torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), grid, own).item()
+    >>> print(f"{density:.3f} {-2 * math.log(2 * math.pi * 0.1):.3f}")
     0.929 0.929
     """
     check_float("flow_log_density", images)
@@ -130,14 +130,14 @@ def flow_log_density(
 
 
 def _flow(denoise: Denoiser, probes: Tensor) -> Drift:
-    """dz/dλ of VP's z, and its divergence as the probes see it."""
+    """dz/dλ of VP's z, and its divergence as estimated by the probes."""
 
     def drift(z: Tensor, logsnr: Tensor) -> tuple[Tensor, Tensor]:
         (alpha, _), (own_alpha, _) = VP.alpha_sigma(logsnr), denoise.process.alpha_sigma(logsnr)
-        told = logsnr.to(torch.promote_types(z.dtype, torch.float32)).expand(len(z))
+        logsnrs = logsnr.to(torch.promote_types(z.dtype, torch.float32)).expand(len(z))
         with torch.enable_grad():
             at = z.detach().requires_grad_()
-            x = denoise(own_alpha / alpha * at, told)
+            x = denoise(own_alpha / alpha * at, logsnrs)
             allowed = "one that autograd can differentiate"
             require(x.requires_grad, "flow_log_density.denoise", "a denoiser without a gradient", allowed)
             slopes = [torch.autograd.grad(x, at, probe, retain_graph=True)[0] for probe in probes]
@@ -175,8 +175,8 @@ def flow_likelihood(
 ) -> FlowLikelihood:
     """Bits per dimension of images [n c h w], uint8, with noise uniform over a level added to each pixel.
 
-    The density of pixels so dequantised is a bound, too: what they cost is at least what the levels cost (Theis et al.
-    2016, sec. 3.1). One call of the denoiser and one gradient for each probe, as often a step as `step` says.
+    The negative log-density of pixels so dequantised is itself an upper bound of that of the levels (Theis et al. 2016,
+    sec. 3.1). Each evaluation within a step is one call of the denoiser, with a vector-Jacobian product for each probe.
 
     Raises:
         SnriseError: as `flow_log_density`, and for images other than uint8.
@@ -185,21 +185,19 @@ def flow_likelihood(
     >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     >>> own = [torch.Generator().manual_seed(i) for i in range(2)]
     >>> denoise = gaussian(torch.tensor(0.0), torch.tensor(0.33))
-    >>> found = flow_likelihood(denoise, images, torch.linspace(-15, 13, 41), own)
-    >>> 8 < found.total.value < 9
+    >>> flow = flow_likelihood(denoise, images, torch.linspace(-15, 13, 41), own)
+    >>> 8 < flow.total.value < 9
     True
     """
     where = "flow_likelihood"
     check_pixels(where, images)
-    check_generators(where, generators, len(images))
-    require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
-    parts = []
-    for first in range(0, len(images), batch):
-        pixels, own = images[first : first + batch], generators[first : first + batch]
+
+    def measure(pixels: Tensor, own: Sequence[torch.Generator]) -> FlowLikelihood:
         inside = torch.stack([torch.rand(pixels.shape[1:], generator=g, device=g.device) for g in own])
         x = (pixels + inside.to(pixels.device) - 0.5) / 127.5 - 1
         nats = -flow_log_density(denoise, x, logsnrs, own, probes=probes, step=step)
         # A level of 255 is 1/127.5 wide.
         bits = (nats / x[0].numel() + math.log(127.5)) / math.log(2)
-        parts.append(FlowLikelihood(logsnrs=logsnrs.double().cpu(), bits=bits))
-    return joined(parts)
+        return FlowLikelihood(logsnrs=logsnrs.double().cpu(), bits=bits)
+
+    return in_batches(where, images, generators, batch, measure)

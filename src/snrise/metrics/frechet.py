@@ -15,7 +15,7 @@ __all__ = ["Moments", "frechet", "frechet_caution"]
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moments:
-    """Mean [d] and covariance [d d] of `count` features; the covariance by a factor R [r d], RᵀR, in float64."""
+    """Mean [d] and covariance [d d] of `count` features in float64, the covariance as RᵀR with `factor` R [r d]."""
 
     mean: Float64[Tensor, " d"]
     factor: Float64[Tensor, "r d"]
@@ -23,7 +23,7 @@ class Moments:
 
     @classmethod
     def of(cls, features: Float[Tensor, "n d"]) -> "Moments":
-        """Those of features; of more features than dimensions the factor is reduced to [d d].
+        """Those of features [n d]; for n > d the factor is reduced to [d d] by QR.
 
         Raises:
             SnriseError: for fewer than two features, or one that is not finite.
@@ -41,8 +41,8 @@ class Moments:
 def frechet(a: Float[Tensor, "n d"] | Moments, b: Float[Tensor, "m d"] | Moments) -> float:
     r"""‖m_a − m_b‖² + tr(S_a + S_b − 2(S_a S_b)^½) in float64; Dowson and Landau 1982, Heusel et al. 2017 (FID).
 
-    With S = RᵀR the eigenvalues of S_a S_b are the squares of the singular values of R_a R_bᵀ. Their sum is taken
-    without ever squaring a covariance, so that half of the digits are not lost, and a covariance may be singular.
+    With S = RᵀR the eigenvalues of S_a S_b are the squares of the singular values of R_a R_bᵀ, so that no product of
+    covariances is formed, which would lose half of the digits; covariances may be singular.
 
     >>> import torch
     >>> a = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -58,7 +58,7 @@ def frechet(a: Float[Tensor, "n d"] | Moments, b: Float[Tensor, "m d"] | Moments
 
 
 def frechet_caution(n: int, m: int, d: int) -> str | None:
-    """What is wrong with a Fréchet distance of n and m features of d numbers, if anything.
+    """A warning about the Fréchet distance of n and m features of d numbers; None if there are enough.
 
     >>> print(frechet_caution(500, 2000, 1280))
     Fréchet distance: 500 samples for 1,280 dimensions are few: it is biased upwards; trust the kernel distance

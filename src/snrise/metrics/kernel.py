@@ -1,31 +1,23 @@
 """The kernel distance between two sets of features: unbiased at any number of samples."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.metrics.estimates import Estimate
 
-__all__ = ["KernelDistance", "kernel_distance"]
+__all__ = ["kernel_distance"]
 
-#: Samples of either set at a time: no more than a few kernels of CHUNK × CHUNK, 32 MB each, are held.
+#: Samples of either set at a time: at most a few kernel matrices of CHUNK × CHUNK, 32 MB each, are in memory.
 CHUNK = 2048
 
 
-class KernelDistance(NamedTuple):
-    """Squared maximum mean discrepancy and its standard error."""
-
-    value: float
-    standard_error: float
-
-
-def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], degree: int = 3) -> KernelDistance:
+def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], degree: int = 3) -> Estimate:
     r"""Unbiased MMD² with the kernel (x·y/d + 1)^degree, in float64; Bińkowski et al. 2018 (KID), sec. 4.
 
     The standard error is that of the two sample means of the witness function, mean k(·, a) − mean k(·, b): the leading
-    term when the sets differ. All pairs are counted, a block of them at a time: memory grows with n + m.
+    term when the sets differ. All pairs are used, block by block: memory grows with n + m.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> a, b = (torch.randn(500, 8, generator=g) for _ in range(2))
@@ -42,7 +34,7 @@ def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], degree: in
     value = within_x.mean() + within_y.mean() - 2 * over_y.mean() / m
     witness_x, witness_y = within_x - over_y / m, within_y - over_x / n
     variance = 4 * (witness_x.var() / n + witness_y.var() / m)
-    return KernelDistance(value.item(), variance.sqrt().item())
+    return Estimate(value.item(), variance.sqrt().item())
 
 
 def _sums(

@@ -22,7 +22,7 @@ from snrise.metrics.estimates import (
     check_logsnrs,
     check_pixels,
     estimate,
-    joined,
+    in_batches,
     mean_and_error,
     white_noise,
 )
@@ -43,7 +43,7 @@ ROWS = 16
 
 @runtime_checkable
 class Time(Protocol):
-    """How the diffusion loss is summed over λ: where each bin is measured, and with what weight."""
+    """The quadrature of the diffusion loss over λ: where each bin is evaluated, and its weight."""
 
     def __call__(
         self, logsnrs: Float64[Tensor, " edges"], generators: Sequence[torch.Generator]
@@ -90,7 +90,7 @@ class DiscreteTime:
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VariationalBound(ByImage):
-    """An upper bound of each image's −log p(x), in bits per dimension, and what it is the sum of.
+    """An upper bound of each image's −log p(x), in bits per dimension, and its terms.
 
     logsnrs: the edges of the bins of λ [bins + 1]. priors, reconstructions: [n]. diffusions: by bin, [n bins].
     """
@@ -111,7 +111,7 @@ class VariationalBound(ByImage):
 
     @property
     def prior(self) -> Estimate:
-        """What the noisy end still tells of the image."""
+        """The information on the image that is left at the noisy end."""
         return estimate(self.priors)
 
     @property
@@ -142,7 +142,7 @@ class VariationalBound(ByImage):
 
 
 def prior_loss(x: Images, logsnr: Scalars) -> Float64[Tensor, " b"]:
-    """KL(q(z|x) ‖ N(0, α² + σ²)) at the noisy end λ, a scalar: nats, the mean over each image's pixels.
+    """KL(q(z|x) ‖ N(0, α² + σ²)) at the noisy end λ, a scalar, in nats: the mean over the pixels of each image.
 
     ½(α²x² − α² − log σ²) with VP's α and σ, whatever the process: the prior is VP's N(0, 1), scaled with z. Kingma et
     al. 2021, sec. 3.5.
@@ -183,9 +183,8 @@ def diffusion_loss(
 ) -> Float64[Tensor, "n bins"]:
     """The diffusion loss in nats per dimension of images [n c h w] in [−1, 1], by bin of λ between `logsnrs`.
 
-    The denoiser is called once a bin and draw, on all images, each with noise of its own. Data with the exact denoiser
-    lose what the noise takes from them: the mutual information of x and z grows by ½mmse a unit of SNR, and the loss of
-    a bin is its growth there (Guo et al. 2005).
+    The denoiser is called once a bin and draw, on all images, each with its own noise. For the exact denoiser the loss
+    of a bin is the growth there of the mutual information of x and z, ½mmse a unit of SNR (Guo et al. 2005).
     """
     check_images("diffusion_loss", images)
     check_logsnrs("diffusion_loss", logsnrs, least=2)
@@ -210,10 +209,10 @@ def variational_bound(
     """Prior + diffusion + reconstruction: −log p(x) or more, of images [n c h w], uint8; Kingma et al. 2021, eq. 11.
 
     `logsnrs` [bins + 1] increases: its ends are λ(1) and λ(0), which the bound depends on, and the rest are the bins.
-    In continuous time nothing else of the schedule matters, but its λ at equal times are a good choice:
-    `samplers.uniform_time`. Every λ(0) gives a bound: a denoiser that does not know that pixels have 256 levels pays
-    for each λ beyond 10 or so, where noise no longer hides them. Each image's numbers come from its own generator. A
-    bin costs `draws` calls of the denoiser.
+    In continuous time nothing else of the schedule matters, but its λ at equal times are good bins:
+    `samplers.uniform_time`. Every λ(0) gives a bound; a denoiser that does not know that pixels have 256 levels pays
+    for each λ beyond 10 or so, where noise no longer hides them. Random numbers are drawn from each image's own
+    generator. A bin costs `draws` calls of the denoiser.
 
     Raises:
         SnriseError: for images other than uint8, λ that do not increase or are infinite, not one generator an image.
@@ -229,21 +228,15 @@ def variational_bound(
     where = "variational_bound"
     check_pixels(where, images)
     check_logsnrs(where, logsnrs, least=2)
-    check_generators(where, generators, len(images))
-    require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
-    edges = logsnrs.double().cpu()
-    cuts = [slice(first, first + batch) for first in range(0, len(images), batch)]
-    return joined([_bound_of_batch(denoise, images[cut], edges, generators[cut], time) for cut in cuts])
+    edges, bit = logsnrs.double().cpu(), math.log(2)
 
+    def measure(pixels: Tensor, own: Sequence[torch.Generator]) -> VariationalBound:
+        x = pixels.float() / 127.5 - 1
+        diffusions = diffusion_loss(denoise, x, edges, own, time=time)
+        reconstructions = reconstruction_loss(pixels, white_noise(x, own), edges[-1]).mean(dim=(1, 2, 3)).cpu()
+        return VariationalBound(
+            logsnrs=edges, priors=prior_loss(x, edges[0]) / bit, diffusions=diffusions / bit,
+            reconstructions=reconstructions / bit,
+        )
 
-def _bound_of_batch(
-    denoise: Denoiser, pixels: Tensor, edges: Tensor, own: Sequence[torch.Generator], time: Time
-) -> VariationalBound:
-    x = pixels.float() / 127.5 - 1
-    diffusions = diffusion_loss(denoise, x, edges, own, time=time)
-    reconstructions = reconstruction_loss(pixels, white_noise(x, own), edges[-1]).mean(dim=(1, 2, 3)).cpu()
-    bit = math.log(2)
-    return VariationalBound(
-        logsnrs=edges, priors=prior_loss(x, edges[0]) / bit, diffusions=diffusions / bit,
-        reconstructions=reconstructions / bit,
-    )
+    return in_batches(where, images, generators, batch, measure)

@@ -1,4 +1,4 @@
-"""Neighbours in a space of features: which images are nearest, and what share of a set lies near another."""
+"""Nearest neighbours in feature space, and precision, recall, density and coverage by them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,14 +18,14 @@ PAIRS = 2**13
 
 
 class Nearest(NamedTuple):
-    """The k nearest of each feature: which, and how far away; nearest first."""
+    """Indices and distances of the k nearest neighbours of each feature, nearest first."""
 
     indices: Int64[Tensor, "n k"]
     distances: Float64[Tensor, "n k"]
 
 
 class Prdc(NamedTuple):
-    """Shares: how much of the samples lies in the data, and of the data in the samples; two ways each."""
+    """Shares of the samples within the data (precision, density), of the data within the samples (recall, coverage)."""
 
     precision: float
     recall: float
@@ -34,7 +34,7 @@ class Prdc(NamedTuple):
 
 
 def nearest(features: Float[Tensor, "n d"], references: Float[Tensor, "m d"], k: int = 1) -> Nearest:
-    """The k references nearest to each feature, by Euclidean distance in float64; of equal ones, any.
+    """The k references nearest to each feature, by Euclidean distance in float64; ties are broken arbitrarily.
 
     >>> nearest(torch.tensor([[0.0], [5.0]]), torch.tensor([[4.0], [1.0], [9.0]])).indices.flatten().tolist()
     [1, 0]

@@ -1,4 +1,4 @@
-"""Power by octave of spatial frequency: what blurs and patch grids do to samples, which features hardly see."""
+"""Power by octave of spatial frequency: it shows blurs and patch grids, to which features are hardly sensitive."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from snrise._errors import require
 
 __all__ = ["SpectralDistance", "grid_excess", "octave_names", "radial_power", "spectral_distance"]
 
-#: The variance of what rounding to whole levels adds: less power than that is none.
+#: The variance of rounding to whole levels; power below it counts as this much.
 FLOOR = 1 / 12
 
 
@@ -27,12 +27,12 @@ class SpectralDistance(NamedTuple):
 def radial_power(images: Shaped[Tensor, "n c h w"]) -> Float64[Tensor, " octaves"]:
     """Mean |FFT|² over hw, in squared levels of uint8, over images, channels and the frequencies of an octave.
 
-    Octaves of |f| in cycles a pixel, from that of one period in the longer side: …, 1/8 to 1/4, 1/4 to 1/2 (Nyquist,
-    which is in it), and then the corners of the plane, up to √½. The mean, f = 0, is in none. White noise has its
-    variance in each. Images are uint8, or floating point −1…1, a unit of which is 127.5 levels; sides may differ.
+    Octaves of |f| in cycles a pixel, from that of one period in the longer side: …, 1/8 to 1/4, 1/4 to 1/2 (including
+    Nyquist), and then the corners of the plane, up to √½. The mean, f = 0, is excluded. White noise has its variance
+    in each. Images are uint8, or floating point −1…1, a unit of which is 127.5 levels; sides may differ.
 
-    The FFT takes an image to repeat itself: where opposite edges do not fit, the jump adds power that falls as 1/f².
-    It is in samples and data alike, and hides a part of what a blur takes away.
+    The FFT assumes periodic images: where opposite edges differ, the jump adds power that falls as 1/f². It does so for
+    samples and data alike, and masks a part of the effect of a blur.
 
     Raises:
         SnriseError: for sides of less than 4 pixels, or no image.
@@ -44,14 +44,14 @@ def radial_power(images: Shaped[Tensor, "n c h w"]) -> Float64[Tensor, " octaves
     height, width = images.shape[-2:]
     require(min(height, width) >= 4, "radial_power.images", (height, width), "sides of 4 pixels or more")
     require(images.shape[0] * images.shape[1] >= 1, "radial_power.images", tuple(images.shape), "one image or more")
-    # The mean goes to the place before the first octave, and is left out.
+    # The mean is put before the first octave, and dropped.
     octave = _octaves(height, width).flatten() + 1
     sums, sizes = octave.bincount(_power(images).flatten()), octave.bincount()
     return sums[1:] / sizes[1:]
 
 
 def octave_names(octaves: int) -> list[str]:
-    """What to call the octaves of `radial_power`, in cycles a pixel.
+    """Names of the octaves of `radial_power`, in cycles a pixel.
 
     >>> octave_names(4)
     ['1/16-1/8', '1/8-1/4', '1/4-1/2', 'corners']
@@ -65,7 +65,7 @@ def spectral_distance(
 ) -> SpectralDistance:
     """Compare two results of `radial_power`; a blur is negative at high frequencies, noise and a patch grid positive.
 
-    Powers below that of rounding to 8 bits count as that, so that flat images compare.
+    Powers are clamped from below at that of rounding to 8 bits, so that flat images compare.
 
     >>> spectral_distance(torch.tensor([4.0, 1.0], dtype=torch.float64), torch.tensor([4.0, 10.0], dtype=torch.float64))
     SpectralDistance(distance=7.07..., decibels=tensor([  0., -10.], dtype=torch.float64), names=['1/4-1/2', 'corners'])
@@ -79,8 +79,8 @@ def spectral_distance(
 def grid_excess(images: Shaped[Tensor, "n c h w"], factor: int) -> float:
     """Power at the frequencies of a grid of factor×factor patches, relative to that of their neighbours: 1 is no grid.
 
-    Of grey images, the mean over both axes and all multiples of the grid's frequency up to Nyquist; at least two
-    patches a side. It is relative: images have a value of their own to compare with. Flat ones have none, NaN.
+    Images are converted to grey. The mean over both axes and all multiples of the grid's frequency up to Nyquist, for
+    at least two patches a side; NaN for flat images. Compare it with the value of real images.
     """
     height, width = images.shape[-2:]
     fits = factor >= 2 and height % factor == width % factor == 0 and min(height, width) > factor

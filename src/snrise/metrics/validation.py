@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from snrise._errors import require
 from snrise._typing import Images, LogSnr
 from snrise.denoisers import Denoiser
 from snrise.metrics.estimates import (
     ByImage,
-    check_generators,
     check_images,
     check_logsnrs,
-    joined,
+    in_batches,
     mean_and_error,
     white_noise,
 )
@@ -52,7 +50,7 @@ def eps_loss(denoise: Denoiser, x: Images, eps: Images, logsnr: LogSnr) -> Float
     """‖ε̂ − ε‖² = SNR·‖x̂ − x‖², the mean over each image's pixels; Su 2024, §8.4.
 
     No ε̂ is computed, so nothing is divided by a small σ. What is left is the rounding of z and x̂: in float32 6e-8·√SNR
-    of the root of the loss, 1e-4 at λ = 15. The denoiser is told λ in float32 at least.
+    of the root of the loss, 1e-4 at λ = 15. The denoiser gets λ in float32 at least.
     """
     logsnr = logsnr.to(x.device, torch.promote_types(x.dtype, torch.float32))
     z = diffuse(x, eps, logsnr, denoise.process).to(x.dtype)
@@ -68,11 +66,11 @@ def loss_by_logsnr(
     *,
     batch: int = 64,
 ) -> LossByLogsnr:
-    """The ε-loss of images [n c h w] in [−1, 1] at each of `logsnrs` [levels], which increase and are finite.
+    """The ε-loss of images [n c h w] in [−1, 1] at each of `logsnrs` [levels], which are increasing and finite.
 
-    Each image draws its noise once, from its own generator, and has it at every λ: with the generators of the same
-    seed, two networks are compared on the same noisy images. Where a denoiser belongs to labels, measure a batch at a
-    time and put the results together with `joined`.
+    The noise of an image is drawn once, from its own generator, and used at every λ: with generators of the same seed,
+    two networks are compared on the same noisy images. For a denoiser with labels, measure batch by batch and
+    concatenate the results with `joined`.
 
     Raises:
         SnriseError: for images outside [−1, 1], λ that do not increase or are infinite, not one generator an image.
@@ -89,17 +87,12 @@ def loss_by_logsnr(
     where = "loss_by_logsnr"
     check_images(where, images)
     check_logsnrs(where, logsnrs, least=1)
-    check_generators(where, generators, len(images))
-    require(batch >= 1, f"{where}.batch", batch, "a whole number above 0")
     levels = logsnrs.double().cpu()
-    cuts = [slice(first, first + batch) for first in range(0, len(images), batch)]
-    return joined([_loss_of_batch(denoise, images[cut], levels, generators[cut]) for cut in cuts])
 
+    @torch.no_grad()
+    def measure(x: Images, own: Sequence[torch.Generator]) -> LossByLogsnr:
+        eps = white_noise(x, own)
+        losses = [eps_loss(denoise, x, eps, level.expand(len(x))) for level in levels]
+        return LossByLogsnr(logsnrs=levels, losses=torch.stack(losses, dim=1))
 
-@torch.no_grad()
-def _loss_of_batch(
-    denoise: Denoiser, x: Images, levels: Tensor, generators: Sequence[torch.Generator]
-) -> LossByLogsnr:
-    eps = white_noise(x, generators)
-    losses = [eps_loss(denoise, x, eps, level.expand(len(x))) for level in levels]
-    return LossByLogsnr(logsnrs=levels, losses=torch.stack(losses, dim=1))
+    return in_batches(where, images, generators, batch, measure)

@@ -227,7 +227,7 @@ class Nested(nn.Module):
         more = {"within": window} if isinstance(network, Nested) else {}
         if not self.config.frozen:
             return network.with_features(seen, logsnr, labels, context, **more)  # type: ignore[no-any-return]
-        with torch.no_grad(), evaluating(network):
+        with torch.set_grad_enabled(seen.requires_grad), evaluating(network):
             return network.with_features(seen, logsnr, labels, context, **more)  # type: ignore[no-any-return]
 
     def _lower(self, features: Tensor, size: Sequence[int], window: Windows | None) -> Tensor:

@@ -20,7 +20,7 @@ from snrise.plots.style import COLOURS, DASHES, FONT, GREY, INK, dress, logsnr_t
 from snrise.pooling import SignalPower, pooled_logsnr
 from snrise.schedules import Schedule, Shifted, shift_factor
 
-#: λ beyond this are not shown: σ/α of e±12 is noiseless, or noise, in any image.
+#: λ beyond this are not shown: at σ/α = e^±12 any image is noiseless, or noise.
 SHOWN = 24.0
 #: Octaves at either end with less than this share of the time, in every schedule, are not shown.
 LEAST_SHARE = 0.002
@@ -65,9 +65,9 @@ def _draw_shift(axes: Axes, schedule: Shifted) -> None:
     start, end = float(schedule.base(middle)), float(schedule(middle))
     axes.annotate("", (0.5, end), xytext=(0.5, start), arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.1,
                                                                    "shrinkA": 0, "shrinkB": 0})
-    # To the right of the lower end, where both curves have gone or not yet come.
-    told = f"−2 log {schedule.factor:.4g} = {logsnr_text(-schedule.shift)}"
-    axes.annotate(told, (0.5, min(start, end)), xytext=(6, 4), textcoords="offset points", fontsize=8.5, color=INK,
+    # To the right of the lower end, clear of both curves.
+    label = f"−2 log {schedule.factor:.4g} = {logsnr_text(-schedule.shift)}"
+    axes.annotate(label, (0.5, min(start, end)), xytext=(6, 4), textcoords="offset points", fontsize=8.5, color=INK,
                   family=FONT)
 
 
@@ -97,9 +97,9 @@ def _stairs(octaves: tuple[Octave, ...]) -> tuple[list[float], list[int]]:
 
 
 def signal_power(power: SignalPower, *, title: str | None = None) -> Figure:
-    """Left: what pooling leaves of the images' power and variation. Right: what that takes from the log-SNR gained.
+    """Left: the share of the images' power and variance left after pooling. Right: the log-SNR gained, less 2 log s.
 
-    If images lost nothing (dashed), pooling by s would gain 2 log s, written under s; a schedule's shift assumes that.
+    Images that lost no power (dashed) would gain 2 log s by pooling by s, as a schedule's shift assumes.
     """
     figure, (left, right) = panels(2, f"Power of {power.images} images after pooling" if title is None else title)
     measured = {"power": power.power_ratio, "variation (about the mean colour)": power.variance_ratio}
@@ -108,7 +108,7 @@ def signal_power(power: SignalPower, *, title: str | None = None) -> Figure:
     for (name, ratios), colour, dash in zip(measured.items(), COLOURS[1:], DASHES, strict=False):
         style: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 2.0, "marker": "o", "markersize": 5}
         left.plot(power.factors, ratios, label=name, **style)
-        # What pooling removes entirely has no log-SNR.
+        # No power left has no log-SNR.
         kept = [s for s, ratio in zip(power.factors, ratios, strict=True) if ratio > 0]
         lost = [_gain(s, ratio) - _gain(s) for s, ratio in zip(power.factors, ratios, strict=True) if ratio > 0]
         right.plot(kept, lost, label=name, **style)
@@ -133,7 +133,7 @@ def _gain(factor: float, ratio: float = 1.0) -> float:
 def loss_by_logsnr(
     logsnrs: Float[Tensor, " n"], losses: Float[Tensor, " n"], bins: int = 24, *, title: str = "Loss by noise level"
 ) -> Figure:
-    """The mean loss in each of `bins` equal intervals of λ, and the range of the middle 80% of its losses.
+    """The mean loss in each of `bins` equal intervals of λ, and the range of the middle 80% of the losses there.
 
     Infinite λ count in the outermost intervals; empty intervals are left out.
     """
@@ -167,9 +167,9 @@ def _binned(logsnrs: Tensor, losses: Tensor, bins: int) -> tuple[list[float], li
 def training_curves(
     lines: Sequence[Mapping[str, Any]], centres: Sequence[float], *, title: str = "Training"
 ) -> Figure:
-    """Loss, loss by λ, size of gradient and steps, and speed against images seen, from the lines of a run's log.
+    """Loss, loss by λ, gradient norm and update ratio, and speed against images seen, from the lines of a run's log.
 
-    `centres` are λ for the values of `loss_by_logsnr`, noisiest first.
+    `centres` are the λ of the values of `loss_by_logsnr`, noisiest first.
     """
     require(len(lines) >= 1, "training_curves.lines", len(lines), "one line of the log or more")
     figure, (loss, by_logsnr, sizes, speed) = panels(4, title)

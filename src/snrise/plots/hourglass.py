@@ -1,4 +1,4 @@
-"""A network's shape: how wide, how deep and how large the image is at each of its stages."""
+"""The shape of a network: channels, blocks and image size at each of its stages."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ NAMES = {"conv": "convolution", "attention": "convolution and attention", "trans
 
 
 def hourglass(networks: Mapping[str, tuple[NetworkConfig, Size]], *, title: str = "Networks") -> Figure:
-    """One chart a network: each stage as a box, as high as the image's side there, as wide as it has blocks.
+    """One chart a network: each stage is a box whose height is the image's side there, its width the number of blocks.
 
     Sides are on a logarithmic scale. Written in or over each box: its channels; under it: its blocks.
     """

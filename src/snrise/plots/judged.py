@@ -1,4 +1,4 @@
-"""Pictures of what was judged: spectra, metrics against what they cost, samples beside the images nearest to them."""
+"""Pictures of a judgement: spectra, metrics against cost, samples beside the images nearest to them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ from snrise.plots.style import COLOURS, DASHES, GREY, INK, dress, font, panels
 
 __all__ = ["captioned", "metric_against", "octaves", "twins"]
 
-#: Sides that small pictures are enlarged to, at least.
+#: Small pictures are enlarged to about this side.
 SIDE = 96
 MARGIN, HEAD = 16, 30
 
 
 def octaves(decibels: Mapping[str, Sequence[float]], names: Sequence[str], *, title: str) -> Figure:
-    """Power of samples against that of the data, by octave of spatial frequency; 0 dB is the data. One line a set."""
+    """Power of samples relative to the data by octave of spatial frequency: 0 dB is the data. One line a set."""
     figure, (axes,) = panels(1, title)
     axes.axhline(0, color=GREY, linewidth=0.8)
     for i, (name, values) in enumerate(decibels.items()):
@@ -33,9 +33,10 @@ def octaves(decibels: Mapping[str, Sequence[float]], names: Sequence[str], *, ti
 
 
 def metric_against(
-    lines: Mapping[str, Sequence[tuple[float, float, float]]], *, title: str, x: str, metric: str, log: bool = True
+    lines: Mapping[str, Sequence[tuple[float, float, float]]], *, title: str, x: str, metric: str, log: bool = True,
+    better: str = "lower is better",
 ) -> Figure:
-    """A metric against what it costs, from (cost, value, error) points, one line a name, with error bars."""
+    """A metric against its cost: a line with error bars for each name, through points (cost, value, error)."""
     require(len(lines) >= 1, "metric_against.lines", len(lines), "one line or more")
     figure, (axes,) = panels(1, title)
     for i, (name, points) in enumerate(lines.items()):
@@ -47,19 +48,19 @@ def metric_against(
         axes.set_xticks(costs, [f"{c:g}" for c in costs])
         axes.minorticks_off()
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
-    dress(axes, title=f"{metric}; lower is better", x=x, y=metric)
+    dress(axes, title=f"{metric}; {better}", x=x, y=metric)
     return figure
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Line number i, told apart from the others."""
+    """The colour and dash of line number i."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
 
 
 def twins(
     samples: UInt8[Tensor, "k 3 h w"], nearest: UInt8[Tensor, "k m 3 h w"], distances: Sequence[Sequence[float]]
 ) -> Image.Image:
-    """Samples, each left of the images of the data that are nearest to it, with the distances in features below."""
+    """A row a sample: the sample, then its nearest images in the data, each above its distance in feature space."""
     scale = max(1, SIDE // max(samples.shape[-2:]))
     rows = [sample_grid(torch.cat([s[None], n]), columns=1 + len(n), scale=scale) for s, n in zip(samples, nearest,
                                                                                                  strict=True)]
@@ -69,17 +70,17 @@ def twins(
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 8), "sample", INK, font(14, bold=True))
     draw.text((2 * MARGIN + step, 8), "nearest images, distance in features", INK, font(14, bold=True))
-    for i, (row, told) in enumerate(zip(rows, distances, strict=True)):
+    for i, (row, gaps) in enumerate(zip(rows, distances, strict=True)):
         y = HEAD + i * (height + 18)
         picture.paste(row.crop((0, 0, step + 2, height)), (MARGIN, y))
         picture.paste(row.crop((step, 0, width, height)), (2 * MARGIN + step, y))
-        for j, distance in enumerate(told):
+        for j, distance in enumerate(gaps):
             draw.text((2 * MARGIN + (j + 1) * step + 2, y + height), f"{distance:.2f}", GREY, font(11))
     return picture
 
 
 def captioned(pictures: Mapping[str, Path], columns: int) -> Image.Image:
-    """Picture files in rows, each under its name."""
+    """Picture files in rows, each with its name above it."""
     require(len(pictures) >= 1, "captioned.pictures", len(pictures), "one picture or more")
     images = []
     for path in pictures.values():

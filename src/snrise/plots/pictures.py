@@ -33,10 +33,9 @@ def sample_grid(
     padding: int = 2,
     background: str = "white",
 ) -> Image.Image:
-    """Images in rows, each pixel enlarged to scale×scale, with `padding` pixels of background around each.
+    """Images in rows, each pixel enlarged to scale×scale, with `padding` pixels of background around each image.
 
-    Without `columns`, as many as make the picture nearly square; without `scale`, as much as keeps images within 64
-    pixels.
+    By default `columns` makes the picture nearly square, and `scale` is the largest that keeps images within 64 pixels.
 
     >>> sample_grid(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), scale=1).size
     (42, 32)
@@ -65,7 +64,7 @@ def grid_size(
 
 
 def _shape(count: int, image: Size, columns: int | None, scale: int | None) -> tuple[int, int]:
-    """How many columns a grid has, and how much it enlarges."""
+    """The columns and the scale of a grid."""
     height, width = image
     columns = min(count, columns or math.ceil(math.sqrt(count * height / width)))
     return columns, max(1, SMALL // max(height, width)) if scale is None else scale
@@ -145,7 +144,7 @@ def _labelled(
 
 
 def strip(states: Sequence[State]) -> Image.Image:
-    """How images come about: a column a state, headed by its λ; two rows an image, z above the x̂ that is seen in it."""
+    """A trajectory as a picture: a column a state, under its λ; two rows an image, z above x̂."""
     require(len(states) >= 1, "strip.states", len(states), "one state or more")
     n, _, height, width = states[0].z.shape
     scale = max(1, SMALL // max(height, width))
@@ -167,7 +166,7 @@ def strip(states: Sequence[State]) -> Image.Image:
 
 
 def frames(states: Iterable[State]) -> Iterator[Image.Image]:
-    """The frames of an animation of how images come about: at each λ the grid of z beside that of x̂."""
+    """The frames of an animation of a trajectory: at each λ the grid of z beside that of x̂."""
     for state in states:
         scale = max(1, 2 * SMALL // max(state.z.shape[-2:]))
         z, x = (sample_grid(images, scale=scale) for images in (state.z, state.x))
@@ -182,7 +181,7 @@ def frames(states: Iterable[State]) -> Iterator[Image.Image]:
 
 
 def animated(pictures: Iterable[Image.Image], suffix: str, *, step: float = 0.1, rest: float = 2.0) -> bytes:
-    """The bytes of an animation, `.gif` or `.webp`, that repeats; `step` seconds a frame, `rest` for the last one."""
+    """The bytes of a looping animation, `.gif` or `.webp`; `step` seconds a frame, `rest` for the last one."""
     if suffix not in ANIMATIONS:
         raise unknown("animated.suffix", suffix, ANIMATIONS, "animation format")
     first, *others = pictures
@@ -193,7 +192,7 @@ def animated(pictures: Iterable[Image.Image], suffix: str, *, step: float = 0.1,
 
 
 def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
-    """Two pictures in one: beside each other, or, if that were very wide, one below the other."""
+    """Two pictures in one: side by side or, where that would be very wide, one below the other."""
     beside = first.width + second.width <= 2.4 * max(first.height, second.height)
     corner = (first.width, 0) if beside else (0, first.height)
     size = (max(first.width, corner[0] + second.width), max(first.height, corner[1] + second.height))

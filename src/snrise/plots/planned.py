@@ -1,4 +1,4 @@
-"""A plan as a picture: where a network has its parameters, operations and memory, and whether a step fits."""
+"""A plan as a chart: a network's parameters, operations and memory by level, and whether a step fits."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,14 +9,14 @@ from snrise.plots.style import COLOURS, FONT, GREY, INK, dress, panels, size_tex
 __all__ = ["plan_chart"]
 
 GIB = 2**30
-#: What stays from step to step, then what comes and goes.
+#: Memory that stays from step to step, then memory that comes and goes.
 PIECES = ("parameters", "average", "optimizer", "before the step", "kept for the way back", "all else")
 
 
 def plan_chart(plan: Plan) -> Figure:
-    """Two charts: the share of each level, from the image down and up again, and the memory of a step by pieces."""
-    config, how = plan.config, plan.config.training
-    title = f"{config.name} at {size_text(config.data.resolution)}, batch {how.batch}, on {plan.device.title}"
+    """Left: the share of each level, from the image down and up again. Right: the memory of a step by purpose."""
+    config, batch = plan.config, plan.config.training.batch
+    title = f"{config.name} at {size_text(config.data.resolution)}, batch {batch}, on {plan.device.title}"
     figure, (levels, memory) = panels(2, title)
     _levels(levels, plan)
     _memory(memory, plan)
@@ -52,7 +52,7 @@ def _memory(axes: Axes, plan: Plan) -> None:
     for i, top in enumerate(bottoms):
         axes.text(i, top, f"{top:,.1f} GiB", ha="center", va="bottom", fontsize=9, color=INK, family=FONT)
     usable = plan.device.usable / GIB
-    # A device that has far more than is needed would make the bars too small to read.
+    # The line of a device with far more memory would make the bars too small to read.
     near = usable < 3 * max(bottoms)
     axes.plot([-0.6, 1.6] if near else [], [usable, usable] if near else [], color=GREY, linestyle="--",
               label=f"may be taken: {usable:,.1f} GiB")
@@ -62,7 +62,7 @@ def _memory(axes: Axes, plan: Plan) -> None:
 
 
 def _pieces(step: Rehearsal) -> dict[str, int]:
-    """The peak, cut up: at the most of a step, nearly all that is kept for the way back is still there."""
-    left = step.peak - sum(step.static.values())
-    kept = min(left, sum(step.kept.values()))
-    return {**step.static, "kept for the way back": kept, "all else": left - kept}
+    """The peak by purpose: at it, nearly all activations kept for the backward pass are still there."""
+    rest = step.peak - sum(step.static.values())
+    kept = min(rest, sum(step.kept.values()))
+    return {**step.static, "kept for the way back": kept, "all else": rest - kept}

@@ -1,4 +1,4 @@
-"""One look for every picture, and one way to write it to a file."""
+"""The common style of all pictures, and how they are written to files."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -11,12 +11,12 @@ from PIL import Image, ImageFont
 from snrise._errors import SnriseError, unknown
 from snrise._typing import Size
 
-#: Told apart by every common kind of colour vision; Okabe and Ito 2008.
+#: Distinguishable with every common kind of colour vision; Okabe and Ito 2008.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-#: So that they are told apart in black and white too.
+#: Distinguishable in black and white, too.
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 INK, GREY, GRID = "#222222", "#6B6B6B", "#E4E4E4"
-FONT = "DejaVu Sans"  # matplotlib brings it along, and it has Greek and signs
+FONT = "DejaVu Sans"  # it comes with matplotlib, and has Greek letters and symbols
 SUFFIXES = (".pdf", ".png", ".svg")
 
 
@@ -29,7 +29,7 @@ def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def dress(axes: Axes, *, title: str, x: str, y: str) -> None:
-    """Titles, a thin grid behind the data, and no box; call it once the data are drawn."""
+    """Titles, a thin grid behind the data, and no frame; call it after the data are drawn."""
     axes.set_facecolor("white")
     axes.set_title(title, loc="left", fontsize=11, color=INK, family=FONT)
     axes.set_xlabel(x, fontsize=10, color=INK, family=FONT)
@@ -59,12 +59,12 @@ def logsnr_text(value: float) -> str:
 @lru_cache
 def font(pixels: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The charts' font, for text on a Pillow image."""
-    wanted = font_manager.FontProperties(family=FONT, weight="bold" if bold else "normal")
-    return ImageFont.truetype(font_manager.findfont(wanted), pixels)
+    properties = font_manager.FontProperties(family=FONT, weight="bold" if bold else "normal")
+    return ImageFont.truetype(font_manager.findfont(properties), pixels)
 
 
 def save(picture: Figure | Image.Image, path: str | Path) -> Path:
-    """Write a chart (PNG, SVG or PDF) or an image (any format Pillow writes); missing folders are made.
+    """Write a chart (PNG, SVG or PDF) or an image (any format Pillow writes); missing folders are created.
 
     Raises:
         SnriseError: if the suffix names no format, or the file cannot be written.

@@ -1,19 +1,22 @@
-"""Several configs trained with the same budget and seeds, and judged alike: one table, whatever interrupts it."""
+"""Several experiments trained with the same budget and seeds and judged alike: one table, also after interruptions."""
 
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple, final
 
 from snrise._errors import SnriseError, require
+from snrise._typing import type_name
 from snrise.config import RunConfig
 from snrise.construct import plain
+from snrise.data import ByIndex
 from snrise.documents import differences
-from snrise.evaluation import Judgement, Reference, judge
+from snrise.evaluation import Reference, judge, measures
 from snrise.experiment import Experiment, compared
-from snrise.metrics import Extractor
+from snrise.metrics import Better, Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
 from snrise.trained import load
@@ -24,7 +27,7 @@ __all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "table"]
 
 
 class Point(NamedTuple):
-    """What one run was worth after some images: an arm, a seed, images and seconds of training, and metrics by name."""
+    """The judgement of one run after some images: arm, seed, images and seconds of training, and metrics by name."""
 
     arm: str
     seed: int
@@ -34,7 +37,7 @@ class Point(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An arm at the end of its runs: the mean of a metric, how far seeds spread, and how many there are."""
+    """An arm at the end of its runs: mean and standard deviation of a metric over n seeds."""
 
     arm: str
     mean: float
@@ -45,13 +48,19 @@ class Row(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Arms by name, each a config that says how long it trains; every seed of every arm is a run in `folder`.
+    """Arms by name, each settings or an experiment, which say how long it trains; a run in `folder` per arm and seed.
+
+    Settings are built anew for every seed. The runs of an experiment all start from its network's weights, and leave
+    them as they are: their seeds differ in noise and data order only.
 
     number: pictures that are judged at each of `points` moments of a run, the last one at its end.
+
+    Raises:
+        SnriseError: for no arm, or one on data that cannot be taken by index, which samples could not be judged by.
     """
 
     folder: Path
-    arms: Mapping[str, RunConfig]
+    arms: Mapping[str, RunConfig | Experiment]
     seeds: int
     number: int
     extractor: Extractor
@@ -63,25 +72,35 @@ class Comparison:
             value = getattr(self, name)
             require(value >= 1, f"Comparison.{name}", value, "a whole number above 0")
 
-    def config(self, arm: str, seed: int) -> RunConfig:
-        """The settings of one run."""
+        for name, arm in self.arms.items():
+            if isinstance(arm, Experiment):
+                allowed = "data by index: a map-style data set, or one of snrise.data"
+                require(isinstance(arm.dataset, ByIndex), f"Comparison.arms.{name}", type_name(arm.dataset), allowed)
+
+    def images(self, arm: str) -> int:
+        """How many images each run of an arm sees."""
         base = self.arms[arm]
-        every = self._every(arm)
-        log = replace(base.log, checkpoint=every, keep_every=every, samples=base.training.images)
-        return replace(base, name=arm, seed=seed, log=log)
+        return base.images if isinstance(base, Experiment) else base.training.images
+
+    def experiment(self, arm: str, seed: int, device: Any = None) -> Experiment:
+        """What one run trains."""
+        base, every = self.arms[arm], self._every(arm)
+        log = replace(base.log, checkpoint=every, keep_every=every, samples=self.images(arm))
+        if isinstance(base, Experiment):
+            return replace(base, name=arm, seed=seed, log=log, network=deepcopy(base.network))
+        return Experiment.of(replace(base, name=arm, seed=seed, log=log), device=device)
 
     def run_folder(self, arm: str, seed: int) -> Path:
-        """Where a run is."""
+        """The folder of a run."""
         return self.folder / f"{arm}-seed{seed}"
 
     def train(self, arm: str, seed: int, device: Any = None) -> Generator[int, None, None]:
-        """Train one run to its end, or on from where it was; yields images seen. Closed early, it saves first."""
-        config = self.config(arm, seed)
+        """Train one run to its end, resuming it if it was begun; yields images seen. Closed early, it saves first."""
         folder = self.run_folder(arm, seed)
         files = checkpoints(folder / "checkpoints")
-        if files and _seen(files[-1]) >= config.training.images:
+        if files and _seen(files[-1]) >= self.images(arm):
             return
-        with Run(Experiment.of(config, device=device), folder, tell=lambda line: None) as run:
+        with Run(self.experiment(arm, seed, device), folder, tell=lambda line: None) as run:
             try:
                 for report in run:
                     yield report.images_seen
@@ -92,16 +111,21 @@ class Comparison:
     def judge(
         self, arm: str, seed: int, device: Any = None, watch: Callable[[float], None] | None = None
     ) -> Iterator[Point]:
-        """Judge each kept checkpoint of a run, unless that was done; `watch` takes the pictures made of each."""
+        """Judge each kept checkpoint of a run, unless it was before; `watch` gets the number of its pictures made."""
         folder = self.run_folder(arm, seed)
         file = folder / "points.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        times = _seconds(folder)
-        reference = Reference.of(compared(self.config(arm, seed)), self.extractor)
+        times, expected = _seconds(folder), measures(self.extractor).keys()
+        base = self.arms[arm]
+        data = base.dataset if isinstance(base, Experiment) else compared(base)
+        reference = Reference.of(data, self.extractor)  # type: ignore[arg-type]  # checked above
         for checkpoint in self._moments(arm, folder):
             key = f"{_seen(checkpoint)} images seen, {self.number} pictures, {self.extractor.name}"
-            if key not in known:
-                known[key] = self._judge(checkpoint, reference, device, watch).as_json()
+            if not known.get(key, {}).keys() >= expected:  # a metric may have been added since
+                network = deepcopy(base.network) if isinstance(base, Experiment) else None
+                trained = load(checkpoint, network=network, device=device)
+                samples = trained.samples(self.number, context=data.contexts(self.number), watch=watch)
+                known[key] = judge(samples, reference).as_json()
                 write_atomically(file, json.dumps(known, indent=1).encode())
             yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
 
@@ -113,23 +137,18 @@ class Comparison:
 
     def _every(self, arm: str) -> int:
         """Images from one moment to the next."""
-        return -(-self.arms[arm].training.images // self.points)
-
-    def _judge(
-        self, checkpoint: Path, reference: Reference, device: Any, watch: Callable[[float], None] | None
-    ) -> Judgement:
-        return judge(load(checkpoint, device=device).samples(self.number, watch=watch), reference)
+        return -(-self.images(arm) // self.points)
 
 
-def table(points: Sequence[Point], metric: str) -> list[Row]:
-    """Each arm at its end, the best first; the spread is the standard deviation over seeds, if there are two."""
+def table(points: Sequence[Point], metric: str, better: Better = Better.LOWER) -> list[Row]:
+    """Each arm at its end, the best first; the spread is the standard deviation over seeds, None for one."""
     rows = []
     for arm in dict.fromkeys(point.arm for point in points):
         mine = [point for point in points if point.arm == arm]
         end = max(point.images_seen for point in mine)
         values = [point.metrics[metric] for point in mine if point.images_seen == end]
         rows.append(Row(arm, mean(values), stdev(values) if len(values) > 1 else None, len(values)))
-    return sorted(rows, key=lambda row: row.mean)
+    return sorted(rows, key=lambda row: better.rank(row.mean))
 
 
 def curve(points: Sequence[Point], arm: str, metric: str) -> list[tuple[float, float, float]]:
@@ -138,16 +157,16 @@ def curve(points: Sequence[Point], arm: str, metric: str) -> list[tuple[float, f
     for point in points:
         if point.arm == arm:
             moments.setdefault(point.images_seen, []).append(point)
-    found = []
+    means = []
     for _, at in sorted(moments.items()):
         values = [point.metrics[metric] for point in at]
         spread = stdev(values) if len(values) > 1 else 0.0
-        found.append((mean(point.seconds for point in at), mean(values), spread))
-    return found
+        means.append((mean(point.seconds for point in at), mean(values), spread))
+    return means
 
 
 def check_alike(arms: Mapping[str, RunConfig]) -> None:
-    """Raise unless arms differ, by pairs, in some setting."""
+    """Raise if two arms have the same settings."""
     seen: dict[str, dict[str, Any]] = {}
     for name, config in arms.items():
         document = plain(replace(config, name="arm", seed=0))
