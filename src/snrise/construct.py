@@ -13,6 +13,7 @@ import json
 import math
 import types
 import typing
+from collections import ChainMap
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ __all__ = ["TABLES", "check_named", "construct", "kind_of", "plain"]
 TABLES: dict[Any, Mapping[str, type]] = {
     Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
     Optimizer: OPTIMIZERS,
-    NetworkConfig: NETWORKS | {"external": External},
+    NetworkConfig: ChainMap({"external": External}, NETWORKS),
 }
 
 T = TypeVar("T")

@@ -36,7 +36,7 @@ from snrise.data import Blank, Data, Dataset, Emoji, Hub, ImageFolder, Part, Pre
 from snrise.data.dataset import evenly
 from snrise.levels import Levels
 from snrise.nest import Link
-from snrise.networks import External, Nested, NetworkConfig
+from snrise.networks import Nested, Traits
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.optimizers import Optimizer
@@ -108,10 +108,8 @@ class Experiment(Training):
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")
-        network_config = getattr(self.network, "config", None)
-        if isinstance(network_config, NetworkConfig):
-            check_sides(self.size, network_config.divisor, "config.data.resolution")
-        known, named = getattr(self.network, "classes", None), self.dataset.classes
+        check_sides(self.size, Traits(self.network).config.divisor, "config.data.resolution")
+        known, named = Traits(self.network).classes, self.dataset.classes
         good = known is None or named is None or len(named) == known
         require(good, "Experiment.network.classes", known, f"{len(named or ())}, as many as the data have, or None")
         _link(self.network, self.target)
@@ -163,7 +161,7 @@ class Experiment(Training):
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes that the network is told; None if it is told none."""
-        known = getattr(self.network, "classes", None)
+        known = Traits(self.network).classes
         if known is None:
             return None
         return self.dataset.classes or tuple(map(str, range(known)))
@@ -209,7 +207,7 @@ class Experiment(Training):
         return RunConfig(
             name=self.name, seed=self.seed, process=self.target.process, schedule=self.rule, loss=loss,
             data=_described(self.dataset) if self.config is None else self.config.data,
-            network=_network_of(self.network) if self.config is None else self.config.network,
+            network=Traits(self.network).config if self.config is None else self.config.network,
             training=Training(**_training(self)), sampling=self.sampling,
             log=self.log,
         )
@@ -236,12 +234,6 @@ def _described(data: Data) -> DataConfig:
     """What settings say of data of one's own."""
     given = getattr(data, "items", data)
     return DataConfig(resolution=data.size, source=SourceKind.EXTERNAL, path=type_name(given))
-
-
-def _network_of(network: nn.Module) -> NetworkConfig:
-    """What settings say of a network: all, of one of snrise's."""
-    own = getattr(network, "config", None)
-    return own if isinstance(own, NetworkConfig) else External.of(network)
 
 
 def _check_factor(i: int, factor: int, image: Size) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snrise._typing import Size
+from snrise.networks.base import Traits
 
 __all__ = ["Cost", "Part", "copied", "cost", "outermost", "part_of"]
 
@@ -68,12 +69,11 @@ def cost(network: nn.Module, image: Size) -> Cost:
     (True, 61702144)
     """
     abstract = copied(network, lambda tensor: tensor.to("meta")).eval()
-    channels = getattr(getattr(network, "config", None), "image_channels", 3)
-    classes = getattr(network, "classes", None)
-    counter = FlopCounterMode(display=False)
-    labels = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
+    traits, counter = Traits(network), FlopCounterMode(display=False)
+    labels = None if traits.classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), counter:
-        abstract(torch.zeros(1, channels, *image, device="meta"), torch.zeros(1, device="meta"), labels)
+        z = torch.zeros(1, traits.config.image_channels, *image, device="meta")
+        abstract(z, torch.zeros(1, device="meta"), labels)
     names = list(dict.fromkeys(part_of(name) for name, _ in network.named_parameters()))
     macs = _by_part(counter.get_flop_counts(), type(network).__name__, names)
     parameters: defaultdict[str, int] = defaultdict(int)

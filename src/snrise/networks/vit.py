@@ -59,7 +59,7 @@ class ViTConfig(NetworkConfig):
         return self.width, self.patch
 
     @property
-    def on_patches(self) -> tuple[str, ...]:
+    def patch_parameters(self) -> tuple[str, ...]:
         return ("enter.0.", "leave.")
 
     def stages(self) -> tuple[StageShape, ...]:
@@ -122,7 +122,7 @@ class ViT(nn.Module):
 
     @property
     def edges(self) -> frozenset[str]:
-        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        """Parameters that are not matrices within the network: see `Traits.edges`."""
         modulations = (block.modulation for block in self.blocks if isinstance(block, Block))
         ends = (self.conditioning, self.enter, self.positions, self.modulation, self.leave)
         return names_within(self, *ends, *modulations)

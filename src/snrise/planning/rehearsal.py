@@ -12,7 +12,7 @@ from snrise.construct import construct, plain
 from snrise.documents import override
 from snrise.experiment import Experiment, network
 from snrise.losses import denoising_loss
-from snrise.networks import NetworkConfig
+from snrise.networks import NetworkConfig, Traits
 from snrise.networks.cost import copied
 from snrise.networks.memory import Ledger, imagined
 from snrise.planning.devices import Device
@@ -80,7 +80,7 @@ class Steps:
         self.experiment, self.device = experiment, device
         self.network = experiment.settings.network
         #: The network's settings of activation checkpointing, from the highest resolution to the lowest.
-        self.settings = tuple(dict.fromkeys(stage.checkpoint for stage in self.network.stages()))
+        self.settings = tuple(dict.fromkeys(s.checkpoint for s in self.network.stages() if s.checkpoint is not None))
         self._done: dict[tuple[tuple[str, ...], int, int], Rehearsal] = {}
 
     @property
@@ -133,7 +133,7 @@ def _step(
     count, before = how.batch, ledger.flops
     # A GPU draws the noise of the whole batch, and gets a part of the images at a time.
     x, eps = (torch.empty(images, 3, *how.size) for images in (1 if device.gpu else count, count))
-    labels = None if getattr(state.network, "classes", None) is None else torch.zeros(count, dtype=torch.int64)
+    labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
     kept: dict[str, int] = {}
     sizes = _parts(count, how.accumulate)[:2]
     for size in sizes:
