@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
+from snrise.cpu import TokenLinear
 from snrise.networks.attention import Attention, CrossAttention
 from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, names_within
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.layers import RmsNorm, TokenLinear, from_tokens, on_tokens, to_tokens, zero
+from snrise.networks.layers import RmsNorm, from_tokens, on_tokens, to_tokens, zero
 from snrise.networks.recomputing import recomputed
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from snrise._errors import invalid, require
+from snrise.cpu import FusedAdamW
 from snrise.networks.base import Traits
-from snrise.optimizers.adamw import FusedAdamW
 from snrise.optimizers.muon import MuonAndAdamW
 from snrise.precision import Precision
 

@@ -14,8 +14,8 @@ from snrise.experiment import Experiment, network
 from snrise.losses import denoising_loss
 from snrise.networks import NetworkConfig, Traits
 from snrise.networks.cost import copied
-from snrise.networks.memory import Ledger, imagined
 from snrise.planning.devices import Device
+from snrise.planning.ledger import Ledger, imagined
 from snrise.precision import autocast
 from snrise.training import TrainState
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from snrise import cpu
 from snrise.networks import attention
 from snrise.networks.cost import part_of
 
@@ -190,5 +191,5 @@ def _addcmul(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 #: Where a function is, and what stands for it.
 _ON_GPU: tuple[tuple[Any, str, Any], ...] = (
     (F, "group_norm", _group_norm), (F, "layer_norm", _layer_norm), (F, "rms_norm", _rms_norm),
-    (F, "dropout", _dropout), (torch, "addcmul", _addcmul), (attention, "FEW", 0),
+    (F, "dropout", _dropout), (torch, "addcmul", _addcmul), (cpu, "FEW", 0),
 )
