@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import snrise
+from snrise.cpu import keep_freed_memory
 from snrise.data import Dataset, to_float, to_uint8
 from snrise.denoisers import clipped, from_network
 from snrise.evaluation import Reference, judge
@@ -24,7 +25,6 @@ from snrise.networks.haar import haar, unhaar
 from snrise.process import diffuse
 from snrise.samplers import generators, last
 from snrise.trained import Trained
-from snrise.training.memory import keep_freed_memory
 
 BATCH = 50
 #: Where the last step begins.

@@ -27,12 +27,12 @@ import torch
 from snrise import planning
 from snrise.config import RunConfig
 from snrise.construct import plain
+from snrise.cpu import keep_freed_memory
 from snrise.documents import load, override, parse
 from snrise.experiment import Experiment
 from snrise.networks import PRESETS
 from snrise.planning.advice import largest_batch
 from snrise.runs import Run
-from snrise.training.memory import keep_freed_memory
 
 GIB = 2**30
 #: Cases beside the presets as they are: a preset and settings.

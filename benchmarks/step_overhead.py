@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from train_step import HERE, OURS, stepping
 
+from snrise.cpu import keep_freed_memory
 from snrise.networks import build
 from snrise.training import TrainState
-from snrise.training.memory import keep_freed_memory
 
 
 class Number(nn.Module):

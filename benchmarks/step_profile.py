@@ -21,9 +21,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from train_step import HERE, OURS, stepping
 
+from snrise.cpu import keep_freed_memory
 from snrise.networks import build, cost
 from snrise.networks.cost import outermost
-from snrise.training.memory import keep_freed_memory
 
 #: Kinds of operations by parts of their names; the first that fits counts.
 KINDS = {

@@ -25,6 +25,7 @@ from isa import ISAS, held_back
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from snrise.cpu import keep_freed_memory
 from snrise.data import Batch, Blank
 from snrise.experiment import Experiment
 from snrise.nest import Link
@@ -32,7 +33,6 @@ from snrise.networks import Kind, Level, Nested, NestedConfig, NetworkConfig, Sk
 from snrise.precision import resolved
 from snrise.process import Prediction, Target
 from snrise.training import Precision, TrainState, train
-from snrise.training.memory import keep_freed_memory
 
 CPU = torch.device("cpu")
 #: What `auto` is on this processor.

@@ -14,6 +14,7 @@ import json
 import math
 import types
 import typing
+from collections import ChainMap
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ __all__ = ["INLINED", "TABLES", "check_named", "construct", "kind_of", "plain"]
 TABLES: dict[Any, Mapping[str, type]] = {
     Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
     Optimizer: OPTIMIZERS, Decay: DECAYS, SourceConfig: SOURCES, Codec: CODECS, Wrapper: WRAPPERS,
-    NetworkConfig: NETWORKS | {"external": External},
+    NetworkConfig: ChainMap({"external": External}, NETWORKS),
 }
 
 #: Metadata of a field that takes a member of a table: `source: folder, path: photos` instead of a section of its own.

@@ -36,7 +36,7 @@ from snrise.data import Blank, Data, Dataset, ExternalConfig, Part, Preprocess, 
 from snrise.denoisers import Wrapper
 from snrise.levels import Levels
 from snrise.nest import Link
-from snrise.networks import External, Nested, NetworkConfig
+from snrise.networks import External, Nested, NetworkConfig, Traits
 from snrise.networks import build as build_network
 from snrise.networks.base import check_sides
 from snrise.optimizers import Optimizer
@@ -110,10 +110,8 @@ class Experiment(Training):
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")
-        network_config = getattr(self.network, "config", None)
-        if isinstance(network_config, NetworkConfig):
-            _check_fit(network_config, self.shape)
-        known, named = getattr(self.network, "classes", None), self.dataset.classes
+        _check_fit(Traits(self.network).config, self.shape)
+        known, named = Traits(self.network).classes, self.dataset.classes
         good = known is None or named is None or len(named) == known
         require(good, "Experiment.network.classes", known, f"{len(named or ())}, as many as the data have, or None")
         _link(self.network, self.target)
@@ -170,7 +168,7 @@ class Experiment(Training):
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Class names; None for an unconditional network."""
-        known = getattr(self.network, "classes", None)
+        known = Traits(self.network).classes
         if known is None:
             return None
         return self.dataset.classes or tuple(map(str, range(known)))
@@ -218,7 +216,7 @@ class Experiment(Training):
             name=self.name, seed=self.seed, codec=self.codec, process=self.target.process, schedule=self.rule,
             loss=loss,
             data=_described(self.dataset) if self.config is None else self.config.data,
-            network=_network_of(self.network) if self.config is None else self.config.network,
+            network=Traits(self.network).config if self.config is None else self.config.network,
             training=Training(**_training(self)), sampling=self.sampling,
             log=self.log,
         )
@@ -248,12 +246,6 @@ def _described(data: Data) -> DataConfig:
     """What settings record of external data."""
     given = getattr(data, "items", data)
     return DataConfig(resolution=data.size, source=ExternalConfig(path=type_name(given)))
-
-
-def _network_of(network: nn.Module) -> NetworkConfig:
-    """What settings record of a network: its config, or the type of an external one."""
-    own = getattr(network, "config", None)
-    return own if isinstance(own, NetworkConfig) else External.of(network)
 
 
 def _check_fit(network: NetworkConfig, shape: tuple[int, int, int]) -> None:

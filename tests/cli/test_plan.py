@@ -3,8 +3,11 @@
 import re
 
 import pytest
+import torch
 import yaml
 
+import snrise
+from examples import FakeNetwork
 from snrise.experiment import Experiment
 from snrise.runs import Run
 from tiny import command, config, fails, size_of
@@ -80,6 +83,15 @@ def test_a_run_is_planned_with_its_settings_and_classes(tmp_path):
     }
     assert len(parameters) == 1
     assert run("tiny.yaml", "--classes", "100000", "--device", "cpu").splitlines()[9].split()[1] == "3.24"
+
+
+def test_a_run_of_a_network_of_ones_own_is_refused_with_what_to_do(monkeypatch, capsys):
+    with Run(snrise.Experiment(data=torch.zeros(8, 3, 8, 8, dtype=torch.uint8), network=FakeNetwork()), "run",
+             tell=lambda _: None) as begun:
+        begun.save()
+    assert fails(monkeypatch, capsys, "plan", "run") == (
+        "config.network: got 'examples.FakeNetwork'; allowed: a network that can be built from settings; plan it in "
+        "Python: snrise.planning.plan(experiment, device)")
 
 
 def test_a_recipe_that_misses_its_images_is_planned():

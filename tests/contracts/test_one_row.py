@@ -1,4 +1,4 @@
-"""A new member of a table is one class and one row: everything else knows it from then on."""
+"""A new member is one class and one row of its table: settings, runs, files, images and plans know it from then on."""
 
 import json
 import math
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
 import snrise
-from snrise import cli, experiment
+from snrise import cli, experiment, networks, optimizers, planning
 from snrise._errors import SnriseError
 from snrise.codecs import CODECS, Codec, Pixels
 from snrise.config import to_yaml
@@ -21,6 +22,7 @@ from snrise.denoisers import WRAPPERS, Denoiser, Guided, Wrapper
 from snrise.evaluation import Reference, judge
 from snrise.experiment import Experiment
 from snrise.metrics import FEATURES, METRICS, Better, Score
+from snrise.networks import NetworkConfig
 from snrise.rates import DECAYS, Decay
 from snrise.schedules import SCHEDULES, Cosine, Schedule
 from tiny import DOCUMENT, POOLED, config, fails
@@ -28,15 +30,22 @@ from tiny import DOCUMENT, POOLED, config, fails
 SHORT = ("training.images=16", "sampling.steps=2")
 
 
+def experiment_of(*settings):
+    return Experiment.of(config(*SHORT, *settings))
+
+
 def trained(folder, *settings):
-    """A short run with these settings, written, closed and opened again."""
-    how = Experiment.of(config(*SHORT, *settings))
-    with snrise.Run(how, folder, tell=lambda line: None) as run:
-        for _ in run:
-            pass
+    """Two steps with these settings, saved, drawn from, and the run opened again."""
+    made = experiment_of(*settings)
+    with snrise.Run(made, folder, tell=lambda line: None) as run:
+        assert len(list(run)) == 2
         run.save()
         run.draw()
-    return snrise.load(folder)
+    model = snrise.load(folder)
+    assert model.config == made.config
+    assert all(torch.equal(p, run.state.ema.parameters[name]) for name, p in model.network.named_parameters())
+    assert model.sample(2, seed=1).shape == (2, 3, 16, 16)
+    return model
 
 
 # A source of images.
@@ -186,6 +195,61 @@ def test_schedule(monkeypatch, tmp_path):
     model = trained(tmp_path, "schedule.base={kind: lifted, by: 0.5}", "schedule.reference=null")
     assert model.generation().schedule == Lifted(by=0.5)
     assert model.sample(1).shape == (1, 3, 16, 16)
+
+
+# A network.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig(NetworkConfig):
+    width: int = 8
+
+    def build(self, classes):
+        return Toy(self, classes)
+
+
+class Toy(nn.Module):
+    def __init__(self, config, classes):
+        super().__init__()
+        self.config, self.classes = config, classes
+        self.enter = nn.Conv2d(3, config.width, 3, padding=1)
+        self.condition = nn.Linear(1, config.width)
+        self.label = nn.Embedding(classes + 1, config.width)
+        self.leave = nn.Conv2d(config.width, 3, 3, padding=1)
+
+    def forward(self, z, logsnr, labels=None):
+        labels = torch.full((len(z),), self.classes, device=z.device) if labels is None else labels
+        h = self.enter(z) + (self.condition(logsnr[:, None] / 10) + self.label(labels))[:, :, None, None]
+        return self.leave(torch.relu(h))
+
+
+def test_network(tmp_path, monkeypatch):
+    monkeypatch.setitem(networks.NETWORKS, "toy", ToyConfig)
+    settings = "network={kind: toy, width: 4}"
+    model, plan = trained(tmp_path, settings), planning.plan(experiment_of(settings), planning.device("h100"))
+    assert isinstance(model.network, Toy)
+    assert model.config.network == ToyConfig(width=4)
+    assert plan.whole.parameters == sum(p.numel() for p in model.network.parameters())
+    assert [row.name for row in plan.rows] == ["enter", "condition", "label", "leave", "loss"]
+
+
+# An optimizer.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToySgd:
+    momentum: float = 0.9
+
+    def __call__(self, network, *, betas=(0.9, 0.99), weight_decay=0.0, precision=None):
+        return torch.optim.SGD(network.parameters(), lr=0.0, momentum=self.momentum, weight_decay=weight_decay)
+
+
+def test_optimizer(tmp_path, monkeypatch):
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "toy_sgd", ToySgd)
+    settings = "training.optimizer={kind: toy_sgd, momentum: 0.5}"
+    model, plan = trained(tmp_path, settings), planning.plan(experiment_of(settings), planning.device("h100"))
+    assert model.config.training.optimizer == ToySgd(momentum=0.5)
+    assert plan.step.static["optimizer"] == plan.step.static["parameters"]
 
 
 # A metric.

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional as F
 from torch.testing import assert_close
 
-from snrise.networks.attention import Attention, Parted, attend, axial_angles, rotate
+from snrise.cpu import rotate
+from snrise.networks.attention import Attention, axial_angles
 
 CPU = torch.device("cpu")
 
@@ -66,52 +66,6 @@ def test_rotation_turns_pairs_and_back():
     turned = rotate(x, cos, sin)
     assert_close(turned, torch.cat([pairs.real, pairs.imag], dim=-1))
     assert_close(rotate(turned, cos, -sin), x)
-
-
-@pytest.mark.parametrize("tokens", [1, 64, 128, 160])
-def test_attend_is_softmax_attention(tokens):
-    q, k, v = (random(2, 3, tokens, 8, seed=i) for i in range(3))
-    by_hand = torch.softmax(torch.einsum("bhnd,bhmd->bhnm", q, k) / 8**0.5, dim=-1) @ v
-    assert_close(attend(q, k, v), by_hand)
-    assert_close(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
-
-
-def test_the_small_path_has_the_gradient_of_the_large():
-    grads = []
-    for function in (attend, F.scaled_dot_product_attention):
-        q, k, v = (random(1, 2, 16, 8, seed=i).requires_grad_() for i in range(3))
-        function(q, k, v).square().sum().backward()
-        grads.append((q.grad, k.grad, v.grad))
-    assert_close(*grads, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("rest", [0, 20])
-def test_parts_and_their_derivative_are_those_of_plain_operations(rest):
-    heads, head = 4, 8
-    p = random(2, 12, 3 * heads * head + rest).double().requires_grad_()
-    scales = (1 + 0.3 * random(2, head, seed=1)).double().requires_grad_()
-    cos, sin = (table.double() for table in axial_angles(3, 4, head, CPU))
-
-    def plain():
-        q, k, v = p[..., : 3 * heads * head].view(2, 12, 3, heads, head).permute(2, 0, 3, 1, 4)
-        normed = (F.rms_norm(x, (head,), scale, 1e-6) for x, scale in zip((q, k), scales, strict=True))
-        return *(rotate(x, cos, sin) for x in normed), v, F.gelu(p[..., 3 * heads * head :])
-
-    ours, theirs = Parted.apply(p, scales, cos, sin, heads), plain()
-    assert_close(ours, theirs)
-    weights = [random(*x.shape, seed=i) for i, x in enumerate(ours)]
-    grads = [torch.autograd.grad(sum((x * w).sum() for x, w in zip(parts, weights, strict=True)), (p, scales))
-             for parts in (ours, theirs)]
-    assert_close(*grads)
-
-
-def test_parts_in_bfloat16_are_near_those_in_float32():
-    cos, sin = axial_angles(4, 4, 32, CPU)
-    p, scales = random(2, 16, 192 + 40), torch.ones(2, 32)
-    for half, full in zip(Parted.apply(p.bfloat16(), scales, cos, sin, 2), Parted.apply(p, scales, cos, sin, 2),
-                          strict=True):
-        assert half.dtype == torch.bfloat16
-        assert_close(half.float(), full, atol=0.03, rtol=0.02)
 
 
 def test_heads_do_not_mix():

@@ -5,7 +5,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from snrise.networks import PRESETS, cost
-from snrise.networks.memory import Ledger
 from tiny import CROPPED, NETWORKS, built
 
 TINY = [pytest.param(config, (32, 48), id=name) for table in NETWORKS.values() for name, config in table.items()]
@@ -37,28 +36,3 @@ def test_every_part_stands_at_one_stage_or_at_none(config):
     assert len(named) == len(set(named))
     left = {part.name.rpartition("inner.")[2].split(".")[0] for part in found.parts if part.name not in named}
     assert left <= {"conditioning", "stem", "norm", "enter", "leave", "modulation", "positions", "bridge"}
-
-
-def test_a_ledger_counts_memory_once_and_until_nobody_holds_it():
-    with Ledger() as ledger:
-        x = torch.zeros(100)
-        half, again = x[:50], x.view(10, 10)
-        assert ledger.bytes == 400
-        ledger.part = "later"
-        y = x + 1
-        assert (ledger.bytes, ledger.by_part["later"]) == (800, 400)
-        del x, half
-        assert ledger.bytes == 800
-        del again
-        assert (ledger.bytes, ledger.peak) == (400, 800)
-        ledger.begin(lambda size: 2.0 * size)
-        del y
-        z = torch.zeros(25)
-    assert (ledger.bytes, ledger.peak) == (100, 400)
-    del z
-
-
-def test_a_ledger_counts_matrix_products():
-    with Ledger() as ledger:
-        torch.zeros(3, 4) @ torch.zeros(4, 5)
-    assert ledger.flops == 2 * 3 * 4 * 5

@@ -7,7 +7,6 @@ from snrise.networks.layers import (
     ConvBlock,
     Down,
     Film,
-    TokenLinear,
     TransformerBlock,
     Up,
     from_tokens,
@@ -131,25 +130,3 @@ def test_conditioning_does_not_depend_on_the_precision_of_the_noise_level():
     conditioning = Conditioning(32, None)
     logsnr = torch.tensor([-3.0, 0.5])
     assert_close(conditioning(logsnr.double(), None), conditioning(logsnr, None))
-
-
-@pytest.mark.parametrize(("batch", "tokens"), [(16, 64), (16, 65), (16, 7), (2, 64)])
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_token_linear_is_a_linear_layer_with_its_derivative(batch, tokens, bias):
-    layer = TokenLinear(24, 40, bias=bias)
-    h = random(batch, tokens, 24).requires_grad_()
-    found, expected = layer(h), torch.nn.functional.linear(h, layer.weight, layer.bias)
-    assert found.is_contiguous()
-    inputs, toward = [h, *layer.parameters()], random(*found.shape, seed=1)
-    # Sums of a thousand numbers, in another order.
-    assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    derivatives = (torch.autograd.grad((out * toward).sum(), inputs) for out in (found, expected))
-    assert_close(*derivatives, rtol=1e-4, atol=1e-4)
-
-
-def test_products_of_many_tokens_in_fp32_are_convolutions_on_a_cpu():
-    layer = TokenLinear(8, 8)
-    for dtype, operation in ((torch.float32, "aten::conv2d"), (torch.bfloat16, "aten::linear")):
-        with torch.profiler.profile() as seen:
-            layer.to(dtype)(random(16, 4, 8).to(dtype))
-        assert operation in {event.name for event in seen.events()}

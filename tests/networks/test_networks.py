@@ -12,7 +12,19 @@ from snrise._typing import Network
 from snrise.construct import construct, plain
 from snrise.denoisers import clipped, from_network
 from snrise.losses import denoising_loss
-from snrise.networks import Kind, Level, NestedConfig, NetworkConfig, Stem, UNetConfig, UViTConfig, ViTConfig, build
+from snrise.networks import (
+    External,
+    Kind,
+    Level,
+    NestedConfig,
+    NetworkConfig,
+    Stem,
+    Traits,
+    UNetConfig,
+    UViTConfig,
+    ViTConfig,
+    build,
+)
 from snrise.process import Prediction, Target
 from snrise.samplers import Ddim, last, uniform_time
 from snrise.schedules import Cosine, for_resolution
@@ -327,3 +339,22 @@ def test_bf16_autocast_is_close_and_silent(config):
     with torch.autocast("cpu", torch.bfloat16):
         rough = model(z, logsnr).float()
     assert (rough - exact).square().mean() < 0.01 * exact.square().mean()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_traits_are_what_the_network_says(config):
+    model = built(config, 3, "meta")
+    traits = Traits(model)
+    assert (traits.classes, traits.config) == (3, config)
+    assert traits.edges == model.edges < {name for name, _ in model.named_parameters()}
+
+
+def test_traits_of_any_module():
+    model = torch.nn.Linear(2, 2)
+    assert (Traits(model).classes, Traits(model).edges) == (None, None)
+    assert Traits(model).config == External(type="torch.nn.modules.linear.Linear")
+    model.classes, model.edges, model.config = 4, ["weight"], {"hidden_size": 3}
+    assert (Traits(model).classes, Traits(model).edges) == (4, {"weight"})
+    assert Traits(model).config.stages() == ()
+    with pytest.raises(SnriseError, match=r"^External: this network returns no features, and cannot be within a nest"):
+        _ = Traits(model).config.features

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,6 +199,49 @@ def test_a_probe_doubles_the_batch_while_there_is_time(monkeypatch):
     how = Experiment.imagined(of(MIXED), None, "cpu")
     largest = {seconds: probe(how, seconds, most=8).batch for seconds in (0.1, 9)}
     assert largest == {0.1: 1, 9: 8}
+
+
+class Bare(torch.nn.Module):
+    """A module with nothing of what snrise asks for, and a tensor that is neither parameter nor buffer."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.enter, self.leave = torch.nn.Conv2d(3, width, 1), torch.nn.Conv2d(width, 3, 1)
+        self.shade = torch.ones(width, 1, 1)
+
+    def forward(self, z, logsnr, labels=None):
+        return self.leave(torch.relu(self.enter(z) * self.shade))
+
+
+def test_a_module_of_ones_own_is_planned_rehearsed_and_probed():
+    pictures = torch.zeros(64, 3, 16, 16, dtype=torch.uint8)
+    how = Experiment(data=pictures, network=Bare(64), batch=64, precision=Precision.FP32)
+    found = plan(how, small(10))
+    assert [row.name for row in found.rows] == ["enter", "leave", "loss"]
+    assert found.whole.parameters == sum(p.numel() for p in how.network.parameters())
+    assert (found.warnings, found.step) == ((), rehearse(how, small(10)))
+    assert not found.fits
+    (advice,) = found.advice
+    assert re.fullmatch(r"training\.accumulate=(\d+) fits: the same result in \1 parts", advice)
+    assert plan(how, small(0.1)).advice == ("not even one image fits: a smaller network would make it fit",)
+    assert probe(how, seconds=0.0, most=2).images_per_second > 0
+
+
+def test_a_module_without_products_is_planned():
+    how = Experiment(data=torch.zeros(8, 3, 16, 16, dtype=torch.uint8), network=Scaled(), precision=Precision.FP32)
+    found = plan(how, DEVICES["h100"])
+    assert (found.step.flops, found.images_per_second(0.5), found.warnings) == (0, None, ())
+
+
+class Scaled(torch.nn.Module):
+    """The image times a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, z, logsnr, labels=None):
+        return self.number * z
 
 
 def test_a_picture_shows_the_plan():

@@ -16,8 +16,8 @@ from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
 from snrise.networks import attention
 from snrise.networks.cost import copied
-from snrise.networks.memory import Ledger, imagined
 from snrise.planning import Device, rehearse
+from snrise.planning.ledger import Ledger, imagined
 from snrise.training import train
 from tiny import CROPPED, MIXED, NETWORKS, built, config, pretends_to_be_on_a_gpu, recipe, state_of
 

@@ -1,4 +1,4 @@
-"""`snrise plan`: what a run would cost on a device, level by level, before it is begun."""
+"""`snrise plan`: what a run would cost on a device, level by level, before it starts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from snrise import documents, planning, plots
-from snrise._errors import require, unknown
+from snrise._errors import invalid, require, unknown
 from snrise.cli.devices import device_of
 from snrise.cli.options import check_chart
 from snrise.config import RunConfig, parse
 from snrise.construct import kind_of, plain
 from snrise.experiment import Experiment
-from snrise.networks import PRESETS
+from snrise.networks import PRESETS, External
 from snrise.planning import DEVICES, Plan, Row
 from snrise.quantities import parse_size
 from snrise.trained import newest
@@ -24,10 +24,10 @@ from snrise.training import checkpoints, read_header
 __all__ = ["plan"]
 
 GIB = 2**30
-#: A row's numbers, how they are told, and in what.
+#: A row's numbers, their headings and their units.
 COLUMNS = (("parameters", "Mparams", 1e6), ("flops", "GFLOP", 1e9), ("kept", "MiB kept", 2**20),
            ("checkpointed", "recomp.", 2**20))
-#: What a preset is planned with, if nothing is named.
+#: The recipe that a preset is planned with, if none is named.
 PRESET_RECIPE = "folder"
 
 
@@ -60,34 +60,37 @@ def plan(
         Path | None, typer.Option(help="A picture of it: .png, .svg or .pdf.", show_default=False)
     ] = None,
 ) -> None:
-    """Say what training would cost on a device: parameters, operations, memory, time; and whether it is set up well.
+    """Show what training would cost on a device: parameters, operations, memory, time; and whether it is set up well.
 
-    Nothing is trained, but on `--device this` for as long as `--seconds` says.
+    Nothing is trained, except with `--device this`, for as long as `--seconds` says.
     """
     if out is not None:
         check_chart(out)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     where = planning.device(device)
     config = parse(_document(arguments or [], preset, resolution, batch))
+    if isinstance(config.network, External):
+        raise invalid("config.network", config.network.type, "a network that can be built from settings",
+                      "plan it in Python: snrise.planning.plan(experiment, device)")
     known = _classes(_file(arguments or [], preset), config) if classes is None else classes or None
-    found = planning.plan(Experiment.imagined(config, known), where)
-    console.print(_title(found))
-    console.print(_table(found))
-    images = f"{found.step.images} images" if found.step.images > 1 else "one image"
+    costs = planning.plan(Experiment.imagined(config, known), where)
+    console.print(_title(costs))
+    console.print(_table(costs))
+    images = f"{costs.step.images} images" if costs.step.images > 1 else "one image"
     console.print(f"kept for the way back of {images}; recomp.: with activation checkpointing at every level\n")
-    for name, value in _memory(found):
+    for name, value in _memory(costs):
         console.print(f"{name:<26}{value}")
-    console.print(f"{'a million images':<26}{_time(found, known, device, utilisation, seconds)}")
-    problems = found.schedule.problems
+    console.print(f"{'a million images':<26}{_time(costs, known, device, utilisation, seconds)}")
+    problems = costs.schedule.problems
     console.print(f"{'schedule':<26}{'fit for this resolution' if not problems else 'not fit for this resolution'}")
-    for told in (*(f"schedule: {problem}" for problem in problems), *(f"network: {w}" for w in found.warnings)):
-        console.print(told, style="yellow")
-    if not found.fits:
-        console.print("does not fit:" if found.advice else "does not fit", style="red")
-    for told in found.advice:
-        console.print(f"  {told}")
+    for line in (*(f"schedule: {problem}" for problem in problems), *(f"network: {w}" for w in costs.warnings)):
+        console.print(line, style="yellow")
+    if not costs.fits:
+        console.print("does not fit:" if costs.advice else "does not fit", style="red")
+    for line in costs.advice:
+        console.print(f"  {line}")
     if out is not None:
-        console.print(f"written: {plots.save(plots.plan_chart(found), out)}")
+        console.print(f"written: {plots.save(plots.plan_chart(costs), out)}")
 
 
 def _document(arguments: list[str], preset: str | None, resolution: str | None, batch: int | None) -> dict[str, Any]:
@@ -113,7 +116,7 @@ def _document(arguments: list[str], preset: str | None, resolution: str | None, 
 
 
 def _file(arguments: list[str], preset: str | None) -> str:
-    """The recipe or file that is asked for; of a run's folder its settings."""
+    """The recipe or file that is asked for; for a run's folder, its config.yaml."""
     names = [a for a in arguments if "=" not in a]
     require(len(names) <= 1, "plan", names, "one recipe, config file or run, then key=value settings")
     name = names[0] if names else documents.DEFAULT_RECIPE if preset is None else PRESET_RECIPE
@@ -121,7 +124,7 @@ def _file(arguments: list[str], preset: str | None) -> str:
 
 
 def _classes(file: str, config: RunConfig) -> int | None:
-    """How many classes the images have, if the settings have any: as a run knows them, or as the data do."""
+    """The number of classes, if the settings have any: from the run's checkpoint, or else from the data."""
     if config.data.source.classes is None:
         return None
     run = Path(file).parent
@@ -132,27 +135,27 @@ def _classes(file: str, config: RunConfig) -> int | None:
     return None if names is None else len(names)
 
 
-def _title(found: Plan) -> str:
-    config, how, (height, width) = found.config, found.config.training, found.config.data.resolution
-    parts = "" if how.accumulate == 1 else f" in {how.accumulate} parts"
+def _title(costs: Plan) -> str:
+    config, training, (height, width) = costs.config, costs.config.training, costs.config.data.resolution
+    parts = "" if training.accumulate == 1 else f" in {training.accumulate} parts"
     network = type(config.network).__name__.removesuffix("Config")
     return (
-        f"{config.name}: {network} at {height}x{width}, batch {how.batch}{parts}, {kind_of(how.optimizer)}, "
-        f"{found.precision.value}; on {found.device.title}, {_gib(found.device.memory)}\n"
+        f"{config.name}: {network} at {height}x{width}, batch {training.batch}{parts}, {kind_of(training.optimizer)}, "
+        f"{costs.precision.value}; on {costs.device.title}, {_gib(costs.device.memory)}\n"
     )
 
 
-def _table(found: Plan) -> Table:
-    """A row for each level on each way."""
+def _table(costs: Plan) -> Table:
+    """A row for each stage."""
     table = Table("where", "width", "n", box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    for _, told, _ in COLUMNS:
-        table.add_column(told)
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading)
         table.add_column("%")
     for column in table.columns:
         column.no_wrap = True
         column.justify = "left" if column.header == "where" else "right"
-    for row in (*found.rows, found.whole):
-        table.add_row(*_cells(row, found.whole), style="bold" if row.name == "all" else None)
+    for row in (*costs.rows, costs.whole):
+        table.add_row(*_cells(row, costs.whole), style="bold" if row.name == "all" else None)
     return table
 
 
@@ -166,39 +169,39 @@ def _cells(row: Row, whole: Row) -> Iterator[str]:
         yield f"{part / total:.0%}" if row.name != whole.name else ""
 
 
-def _memory(found: Plan) -> Iterator[tuple[str, str]]:
-    """What takes how much memory, and what fits."""
-    step, device = found.step, found.device
+def _memory(costs: Plan) -> Iterator[tuple[str, str]]:
+    """Memory by what it is for, and what fits."""
+    step, device = costs.step, costs.device
     names = {"before the step": "weights before it, to log"}
     stays = ", ".join(f"{names.get(name, name)} {size / GIB:,.2f}" for name, size in step.static.items())
     yield "stays", f"{_gib(sum(step.static.values()))}: {stays}"
     kept = sum(step.kept.values()) / GIB
     yield "comes and goes", f"gradients {step.gradients / GIB:,.2f}, kept for the way back {kept:,.2f} GiB"
     yield "most at a time", f"{_gib(step.peak)} of {_gib(device.usable)} that a step may take"
-    every, more = found.checkpointed, found.checkpointed.flops / step.flops - 1
+    every, more = costs.checkpointed, costs.checkpointed.flops / step.flops - 1
     if more > 0:
         yield "all levels checkpointed", f"{_gib(every.peak)}, for {more:.0%} more operations"
-    yield "most images at once", f"{found.largest:,}"
+    yield "most images at once", f"{costs.largest:,}"
     yield "operations", f"{step.flops / 1e9:,.1f} GFLOP an image, forward and backward; x·y + z are two"
 
 
-def _time(found: Plan, classes: int | None, device: str, utilisation: float, seconds: float) -> str:
-    """How long a million images take: measured here, or at a share of the device's peak."""
-    if device == "this" and found.largest:
-        there = Experiment.imagined(found.config, classes, device_of("auto"))
-        timed = planning.probe(there, seconds, min(found.step.images, found.largest))
-        reached = f"{timed.images_per_second * found.step.flops / 1e9:,.0f} GFLOP/s"
+def _time(costs: Plan, classes: int | None, device: str, utilisation: float, seconds: float) -> str:
+    """The time for a million images: measured here, or at a share of the device's peak."""
+    if device == "this" and costs.largest:
+        there = Experiment.imagined(costs.config, classes, device_of("auto"))
+        timed = planning.probe(there, seconds, min(costs.step.images, costs.largest))
+        reached = f"{timed.images_per_second * costs.step.flops / 1e9:,.0f} GFLOP/s"
         return f"{_hours(timed.images_per_second)}: measured here, {timed.batch} at once, {reached}"
-    rate, peak = found.images_per_second(utilisation), found.device.peak(found.precision)
+    rate, peak = costs.images_per_second(utilisation), costs.device.peak(costs.precision)
     if rate is None or peak is None:
         return "not known: --device this measures it" if device != "this" else "not measured: it does not fit"
-    return f"{_hours(rate)} at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s ({found.device.source})"
+    return f"{_hours(rate)} at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s ({costs.device.source})"
 
 
 def _hours(images_per_second: float) -> str:
     seconds = 1e6 / images_per_second
-    told = f"{seconds / 60:,.1f} minutes" if seconds < 6000 else f"{seconds / 3600:,.1f} hours"
-    return f"{told}, {images_per_second:,.1f} images/s"
+    time = f"{seconds / 60:,.1f} minutes" if seconds < 6000 else f"{seconds / 3600:,.1f} hours"
+    return f"{time}, {images_per_second:,.1f} images/s"
 
 
 def _gib(size: float) -> str:

@@ -12,10 +12,10 @@ from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import parse, to_yaml
+from snrise.cpu import keep_freed_memory
 from snrise.experiment import Experiment, dataset
 from snrise.runs import Run, RunFolder
 from snrise.runs.starting import cautions, document_for, introduction, paced, time_for
-from snrise.training.memory import keep_freed_memory
 
 __all__ = ["train"]
 

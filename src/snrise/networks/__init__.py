@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from snrise._errors import unknown
-from snrise.networks.base import NetworkConfig, StageShape
+from snrise.networks.base import External, NetworkConfig, StageShape, Traits
 from snrise.networks.cost import Cost, cost
-from snrise.networks.external import External
 from snrise.networks.levels import Kind, Level
 from snrise.networks.nested import Nested, NestedConfig
 from snrise.networks.presets import PRESETS
@@ -17,7 +16,7 @@ from snrise.networks.vit import ViT, ViTConfig
 
 __all__ = [
     "NETWORKS", "PRESETS", "Cost", "External", "Kind", "Level", "Nested", "NestedConfig", "NetworkConfig", "Skip",
-    "StageShape", "Stem", "UNet", "UNetConfig", "UViT", "UViTConfig", "ViT", "ViTConfig", "build", "cost",
+    "StageShape", "Stem", "Traits", "UNet", "UNetConfig", "UViT", "UViTConfig", "ViT", "ViTConfig", "build", "cost",
 ]
 
 #: Every network's config by the name that a config gives it.

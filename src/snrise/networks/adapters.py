@@ -57,7 +57,7 @@ class _Adapter(nn.Module):
 
     @property
     def edges(self) -> frozenset[str]:
-        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        """Parameters that are not matrices within the network: see `Traits.edges`."""
         return frozenset(name for name, _ in self.named_parameters() if any(f".{end}." in name for end in self.ends))
 
     def _predict(self, z: Images, logsnr: LogSnr, labels: Tensor | None) -> Images:

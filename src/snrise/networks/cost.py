@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiplications, part by part, without running it."""
+"""What a network costs: parameters and multiply-adds of each part, without running it."""
 
 import copy
 from collections import defaultdict
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from snrise._typing import Size
+from snrise.networks.base import Traits
 
 __all__ = ["Cost", "Part", "copied", "cost", "outermost", "part_of"]
 
@@ -26,9 +27,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """A table by part. `flops` counts a multiplication and an addition as two, `macs` as one, as papers mostly do.
+    """A table by part. `flops` counts a multiply-add as two operations, `macs` as one, as most papers do.
 
-    Counted are matrix products, convolutions and attention; all else is a few percent.
+    Matrix products, convolutions and attention are counted; everything else is a few percent.
     """
 
     image: Size
@@ -57,23 +58,22 @@ class Cost:
 
 
 def cost(network: nn.Module, image: Size) -> Cost:
-    """Parameters and multiply-adds of a network by part, for one image of a size, whole; computed on the device "meta".
+    """Parameters and multiply-adds of a network by part, for one whole image of a size; computed on the device "meta".
 
-    A part is a child of the network or, of a list, one of its members.
+    A part is a child of the network, or a member of a child that is a list.
 
     >>> from snrise.networks import Level, UViTConfig, build
     >>> network = build(UViTConfig(levels=(Level(channels=32, blocks=1), Level(channels=64, blocks=1))), device="meta")
-    >>> found = cost(network, (32, 32))
-    >>> found.parameters == sum(p.numel() for p in network.parameters()), found.macs
+    >>> table = cost(network, (32, 32))
+    >>> table.parameters == sum(p.numel() for p in network.parameters()), table.macs
     (True, 61702144)
     """
     abstract = copied(network, lambda tensor: tensor.to("meta")).eval()
-    channels = getattr(getattr(network, "config", None), "image_channels", 3)
-    classes = getattr(network, "classes", None)
-    counter = FlopCounterMode(display=False)
-    labels = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
+    traits, counter = Traits(network), FlopCounterMode(display=False)
+    labels = None if traits.classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), counter:
-        abstract(torch.zeros(1, channels, *image, device="meta"), torch.zeros(1, device="meta"), labels)
+        z = torch.zeros(1, traits.config.image_channels, *image, device="meta")
+        abstract(z, torch.zeros(1, device="meta"), labels)
     names = list(dict.fromkeys(part_of(name) for name, _ in network.named_parameters()))
     macs = _by_part(counter.get_flop_counts(), type(network).__name__, names)
     parameters: defaultdict[str, int] = defaultdict(int)
@@ -84,9 +84,10 @@ def cost(network: nn.Module, image: Size) -> Cost:
 
 
 def copied(network: nn.Module, make: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy of the network whose parameters and buffers are made anew of its own."""
+    """A copy of the network with `make` applied to its parameters, buffers and other tensors in attributes."""
+    attributes = (value for module in network.modules() for value in vars(module).values())
     with torch.no_grad():
-        made: dict[int, Any] = {id(b): make(b) for b in network.buffers()}
+        made: dict[int, Any] = {id(t): make(t) for t in (*network.buffers(), *attributes) if isinstance(t, Tensor)}
         made |= {id(p): nn.Parameter(make(p), p.requires_grad) for p in network.parameters()}
     return copy.deepcopy(network, made)
 
@@ -100,7 +101,7 @@ def part_of(name: str) -> str:
 
 
 def outermost(names: Iterable[str], part: str) -> list[str]:
-    """Of modules' names, those in a part that lie in no other of them.
+    """Of the names of modules, those within a part, without the descendants of others.
 
     >>> outermost(["middle.blocks.0", "middle.blocks.0.norm", "stem"], "middle")
     ['middle.blocks.0']
@@ -112,7 +113,7 @@ def outermost(names: Iterable[str], part: str) -> list[str]:
 def _by_part(counts: dict[str, dict[Any, int]], root: str, parts: Iterable[str]) -> dict[str, int]:
     """Multiply-adds of each part, from the counts of all modules by their paths.
 
-    The count of a module holds those of the modules in it; a part that is not itself called has only those.
+    A module's count includes its descendants'; a part that is not called itself has only its descendants' counts.
     """
     paths = {path.removeprefix(f"{root}."): path for path in counts if path.startswith(f"{root}.")}
     return {part: sum(sum(counts[paths[name]].values()) // 2 for name in outermost(paths, part)) for part in parts}

@@ -1,12 +1,11 @@
 """The blocks: convolution, transformer, and the steps between two resolutions."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snrise._typing import Size
+from snrise.cpu import TokenLinear
 from snrise.networks.attention import Attention
 
 
@@ -16,22 +15,6 @@ def zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
     if module.bias is not None:
         nn.init.zeros_(module.bias)
     return module
-
-
-class TokenLinear(nn.Linear):
-    """A linear layer on tokens [b n c], in fp32 on a CPU as a 1×1 convolution.
-
-    PyTorch leaves fp32 products to MKL and convolutions to oneDNN, which on an AMD processor takes half the time, both
-    ways; small ones on one thread it leaves to neither, and they stay products.
-    """
-
-    def forward(self, h: Tensor) -> Tensor:
-        if h.device.type != "cpu" or h.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return super().forward(h)
-        if torch.compiler.is_compiling() or (len(h) < 16 and torch.get_num_threads() == 1):
-            return super().forward(h)
-        cells = h.transpose(1, 2).unflatten(2, (-1, math.gcd(h.shape[1], 32)))  # type: ignore[no-untyped-call]
-        return F.conv2d(cells, self.weight[:, :, None, None], self.bias).flatten(2).transpose(1, 2)
 
 
 class Film(nn.Module):
@@ -152,7 +135,7 @@ class TransformerBlock(nn.Module):
         scale, shift = self.film(emb)
         r = F.layer_norm(h, h.shape[-1:])
         r = torch.addcmul(shift[:, None], r, scale[:, None])
-        r = torch.cat(self.attention.beside(self.enter(r), size), dim=-1)
+        r = torch.cat(self.attention.with_mlp(self.enter(r), size), dim=-1)
         out: Tensor = h + self.leave(self.dropout(r))
         return out
 

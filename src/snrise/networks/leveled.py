@@ -56,7 +56,7 @@ class LeveledConfig(NetworkConfig):
         return self.levels[0].channels, self.stem
 
     @property
-    def on_patches(self) -> tuple[str, ...]:
+    def patch_parameters(self) -> tuple[str, ...]:
         return () if self.stem_kind is Stem.WAVELET else ("stem.",)
 
     def stage(self, i: int, way: Way, parts: Sequence[str], blocks: int | None = None) -> StageShape:
@@ -102,7 +102,7 @@ class LeveledNetwork(nn.Module):
 
     @property
     def edges(self) -> frozenset[str]:
-        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        """Parameters that are not matrices within the network: see `Traits.edges`."""
         return names_within(self, self.conditioning, self.stem, *(m for m in self.modules() if isinstance(m, Film)))
 
     @abstractmethod

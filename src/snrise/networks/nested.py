@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from snrise._errors import SnriseError, require
 from snrise._typing import Images, Labels, LogSnr
-from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, evaluating, names_within
+from snrise.networks.base import (
+    NetworkConfig,
+    StageShape,
+    Traits,
+    Way,
+    check_context,
+    check_size,
+    evaluating,
+    names_within,
+)
 from snrise.networks.embeddings import Conditioning
 from snrise.networks.haar import BANDS, haar, unhaar
 from snrise.networks.layers import CellNorm, Film, group_norm, zero
@@ -86,9 +95,9 @@ class NestedConfig(NetworkConfig):
         return self.inner.image_channels
 
     @property
-    def context(self) -> int | None:
-        """The width of the inner network's context vectors."""
-        return getattr(self.inner, "context", None)
+    def context(self) -> int | None:  # type: ignore[override]
+        """Those of the inner network."""
+        return self.inner.context
 
     @property
     def divisor(self) -> int:
@@ -145,11 +154,10 @@ class Nested(nn.Module):
 
     @property
     def edges(self) -> frozenset[str]:
-        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
-        inner: frozenset[str] = getattr(self.inner, "edges", frozenset())
+        """Parameters that are not matrices within the network: see `Traits.edges`."""
         films = (module for module in self.outer.modules() if isinstance(module, Film))
-        mine = names_within(self, self.conditioning, self.enter, self.leave, *films)
-        return mine | {f"inner.{name}" for name in inner}
+        own = names_within(self, self.conditioning, self.enter, self.leave, *films)
+        return own | {f"inner.{name}" for name in Traits(self.inner).edges or ()}
 
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None

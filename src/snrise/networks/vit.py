@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from snrise._errors import require
 from snrise._typing import Images, Labels, LogSnr
+from snrise.cpu import TokenLinear
 from snrise.networks.attention import Attention, CrossAttention
 from snrise.networks.base import NetworkConfig, StageShape, Way, check_context, check_size, names_within
 from snrise.networks.embeddings import Conditioning
-from snrise.networks.layers import RmsNorm, TokenLinear, from_tokens, on_tokens, to_tokens, zero
+from snrise.networks.layers import RmsNorm, from_tokens, on_tokens, to_tokens, zero
 from snrise.networks.recomputing import recomputed
 
 
@@ -59,7 +60,7 @@ class ViTConfig(NetworkConfig):
         return self.width, self.patch
 
     @property
-    def on_patches(self) -> tuple[str, ...]:
+    def patch_parameters(self) -> tuple[str, ...]:
         return ("enter.0.", "leave.")
 
     def stages(self) -> tuple[StageShape, ...]:
@@ -122,7 +123,7 @@ class ViT(nn.Module):
 
     @property
     def edges(self) -> frozenset[str]:
-        """The names of the parameters that are no matrices within the network: see `NetworkConfig.build`."""
+        """Parameters that are not matrices within the network: see `Traits.edges`."""
         modulations = (block.modulation for block in self.blocks if isinstance(block, Block))
         ends = (self.conditioning, self.enter, self.positions, self.modulation, self.leave)
         return names_within(self, *ends, *modulations)

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from snrise._errors import invalid, require
-from snrise.optimizers.adamw import FusedAdamW
+from snrise.cpu import FusedAdamW
+from snrise.networks.base import Traits
 from snrise.optimizers.muon import MuonAndAdamW
 from snrise.precision import Precision
 
@@ -53,7 +54,7 @@ def muon(
         SnriseError: for a network that does not say which of its parameters are edges.
     """
     require(scale > 0, "muon.scale", scale, "a number above 0")
-    edges = getattr(network, "edges", None)
+    edges = Traits(network).edges
     if edges is None:
         raise invalid(
             "muon.network", type(network).__name__, "a network with the attribute `edges`: the names of the parameters "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from snrise._errors import require
-from snrise.optimizers.adamw import FusedAdamW, in_memory_order
+from snrise.cpu import FusedAdamW, in_memory_order
 from snrise.precision import Precision, product_dtype
 
 __all__ = ["MuonAndAdamW", "orthogonalized"]

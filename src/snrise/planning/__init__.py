@@ -1,4 +1,6 @@
-"""What a run would cost before it is begun: parameters, operations and memory level by level, on any device.
+"""What a run would cost before it starts: parameters, operations and memory level by level, on any device.
+
+`plan` is all of it; `rehearse` is one training step on fake tensors, which `ledger` counts; `probe` times real steps.
 
 >>> from snrise import Experiment
 >>> from snrise.documents import load

@@ -1,4 +1,4 @@
-"""What one can train on: memory and the peak of its matrix products."""
+"""Devices to train on: their memory, and the peak throughput of their matrix products."""
 
 import os
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from snrise.training import Precision
 __all__ = ["DEVICES", "Device", "device"]
 
 GIB = 2**30
-#: What a GPU's driver and libraries take of its memory: the context, workspaces of cuBLAS and cuDNN. An assumption.
+#: Memory that a GPU's driver and libraries take: the context, workspaces of cuBLAS and cuDNN. An assumption.
 DRIVER = GIB
 #: The share of a device's memory that a plan fills: predictions are not exact (docs/performance.md).
 FILL = 0.9
-#: By how much what comes and goes is larger in the allocator's hands. Of glibc's heap: measured, benchmarks/memory.py.
-#: Of CUDA's caching allocator: an assumption.
+#: Allocator overhead on temporary memory, as a share. Of glibc's heap: measured, benchmarks/memory.py. Of CUDA's
+#: caching allocator: an assumption.
 HEAP, CACHING = 0.32, 0.05
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device: its memory in bytes, and peaks of dense matrix products in FLOP/s, where they are known.
+    """A device: its memory in bytes, and the peaks of dense matrix products in FLOP/s, where known.
 
-    `bf16` is with float32 sums; `fp32` without TF32, as PyTorch computes by default. `overhead` is by what share a
-    block that comes and goes is larger in the allocator's hands.
+    `bf16` accumulates in float32; `fp32` is without TF32, PyTorch's default. `overhead` is the share by which the
+    allocator enlarges temporary blocks.
     """
 
     title: str
@@ -43,11 +43,11 @@ class Device:
 
     @property
     def usable(self) -> int:
-        """What a step may take at most, in bytes."""
+        """The most bytes that a step may take."""
         return int(FILL * (self.memory - (DRIVER if self.gpu else 0)))
 
     def precision(self, wanted: Precision) -> Precision:
-        """The number format of a run there."""
+        """The precision in which a run computes there."""
         if wanted is not Precision.AUTO:
             return wanted
         return Precision.BF16 if self.bf16_is_native else Precision.FP32
@@ -57,7 +57,7 @@ class Device:
         return self.bf16 if precision is Precision.BF16 else self.fp32
 
     def taken(self, size: int) -> float:
-        """What the allocator holds for a block of a step, as it comes and goes again."""
+        """The bytes that the allocator holds for a temporary block of a size."""
         return (1 + self.overhead) * size
 
 
@@ -73,7 +73,7 @@ DEVICES = {
 
 
 def device(name: str) -> Device:
-    """The device of a name: one of DEVICES, `cpu`, or `this`, which is this machine's GPU if there is one.
+    """The device of a name: one of DEVICES, `cpu`, or `this`, this machine's GPU if it has one, else its CPU.
 
     >>> device("4090").title
     'RTX 4090 24 GB'
@@ -91,7 +91,7 @@ def device(name: str) -> Device:
 
 
 def _memory() -> int:
-    """The bytes that this machine has, or lets its processes have."""
+    """The memory of this machine in bytes, or its cgroup's limit."""
     if not hasattr(os, "sysconf"):  # Windows
         raise invalid("--device", "this machine", f"one of {', '.join(DEVICES)}: the system does not tell its memory")
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

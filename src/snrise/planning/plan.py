@@ -1,4 +1,4 @@
-"""What a run would cost on a device, level by level, before it is begun."""
+"""The plan: what a run would cost on a device, level by level, before it starts."""
 
 from dataclasses import dataclass
 from typing import final
@@ -20,10 +20,10 @@ __all__ = ["Plan", "plan"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `plan` found: a step as the settings have it, and one with activation checkpointing at every level.
+    """The cost of a step: as the settings have it (`step`), and with activation checkpointing at every level.
 
-    `largest` is the most images at once that fit, as the settings are. `precision` is that of the run there. `warnings`
-    say what is unwise about the network, `advice` what makes a step fit that does not; a line each.
+    `largest` is the largest batch that fits with the present settings; `precision` is that of the run on the device.
+    `warnings` say what is unwise about the network, `advice` what makes a step fit that does not; a line each.
     """
 
     config: RunConfig
@@ -39,36 +39,37 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether a step as the settings have it fits the device."""
+        """Whether a step fits the device with the present settings."""
         return self.step.peak <= self.device.usable
 
     @property
     def whole(self) -> Row:
-        """All rows together."""
+        """The sum of all rows."""
         numbers = ("parameters", "flops", "kept", "checkpointed")
         return Row(name="all", **{name: sum(getattr(row, name) for row in self.rows) for name in numbers})
 
     def images_per_second(self, utilisation: float) -> float | None:
-        """At a share of the device's peak; None if that is unknown."""
+        """Throughput at a share of the device's peak; None if the peak is unknown, or no products are computed."""
         require(0 < utilisation <= 1, "utilisation", utilisation, "a share of the peak in (0, 1]")
         peak = self.device.peak(self.precision)
-        return None if peak is None else peak * utilisation / self.step.flops
+        return None if peak is None or not self.step.flops else peak * utilisation / self.step.flops
 
 
 def plan(experiment: Experiment, device: Device) -> Plan:
-    """Work out what a run costs on a device. Some seconds: a few training steps are imagined.
+    """Compute what a run costs on a device, from a few training steps on fake tensors. It takes some seconds.
 
-    Of the experiment's network only shapes count, so it may be on the device "meta", and its data may be `Blank`.
+    Only the shapes of the network's parameters matter, so it may be on the device "meta", and the data may be `Blank`.
+    A module of one's own is planned too, broken down by its children instead of by level.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
-    >>> found = plan(Experiment.imagined(load("emoji-32"), 97), DEVICES["4090"])
-    >>> [row.name for row in found.rows]
+    >>> costs = plan(Experiment.imagined(load("emoji-32"), 97), DEVICES["4090"])
+    >>> [row.name for row in costs.rows]
     ['stem', '16x16 down', '8x8 middle', '16x16 up', 'condition', 'loss']
-    >>> found.fits, found.largest > 1000, found.schedule.ok
+    >>> costs.fits, costs.largest > 1000, costs.schedule.ok
     (True, True, True)
     """
-    config, image = experiment.settings, experiment.size
+    config, image = experiment.settings, experiment.shape[1:]
     steps = Steps(experiment, device)
     without, everywhere, ours = (
         steps(chosen, experiment.batch, experiment.accumulate) for chosen in ((), steps.settings, steps.chosen)

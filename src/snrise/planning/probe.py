@@ -1,4 +1,4 @@
-"""How fast real training steps are, here."""
+"""The measured speed of real training steps on this machine."""
 
 import copy
 import time
@@ -11,21 +11,21 @@ from snrise.training import TrainState, train
 
 __all__ = ["Probed", "probe"]
 
-#: How many steps a probe should have time for.
+#: The fewest steps that a batch size is measured for.
 STEPS = 5
 
 
 class Probed(NamedTuple):
-    """Images a second, and how many there were in a step."""
+    """Images a second, and the batch size at which they were measured."""
 
     images_per_second: float
     batch: int
 
 
 def probe(experiment: Experiment, seconds: float, most: int) -> Probed:
-    """Real training steps on noise for about so many seconds, with up to `most` images at once, of a copy.
+    """Time real training steps on noise for about so many seconds, of a copy of the network, at up to `most` images.
 
-    A step with one image warms up. Then their number doubles as long as some steps of twice as many fit the time.
+    After a warm-up step with one image, the batch doubles as long as a few steps of twice the size fit the time.
     """
     blank = Blank(experiment.size, experiment.classes)
     experiment = replace(experiment, data=blank, network=copy.deepcopy(experiment.network), accumulate=1)
@@ -42,7 +42,7 @@ def probe(experiment: Experiment, seconds: float, most: int) -> Probed:
 
 
 def _steps(state: TrainState, experiment: Experiment, batch: int, seconds: float) -> tuple[int, float]:
-    """Train a step, and more until the time is over; how many images that were, and how long it took."""
+    """Train a step, and more until the time is over; returns the number of images and the seconds it took."""
     steps = train(state, experiment.dataset.batches(batch, seed=0, position=state.position), experiment)
     started, images = time.perf_counter(), 0
     while not images or time.perf_counter() - started < seconds:

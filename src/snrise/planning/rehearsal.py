@@ -1,4 +1,4 @@
-"""A training step imagined: what it would hold in memory and multiply, without computing anything."""
+"""A training step on fake tensors: what it would hold in memory and multiply, without computing anything."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ from snrise.construct import construct, plain
 from snrise.documents import override
 from snrise.experiment import Experiment, network
 from snrise.losses import denoising_loss
-from snrise.networks import NetworkConfig
+from snrise.networks import NetworkConfig, Traits
 from snrise.networks.cost import copied
-from snrise.networks.memory import Ledger, imagined
 from snrise.planning.devices import Device
+from snrise.planning.ledger import Ledger, imagined
 from snrise.precision import autocast
 from snrise.training import TrainState
 
@@ -25,13 +25,13 @@ __all__ = ["Rehearsal", "Steps", "rehearse"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """A step of training in bytes and operations.
+    """The memory in bytes and the operations of a training step.
 
-    static: what stays from step to step: parameters, their average, the optimizer's state, and the weights as they were
-    before a step that is logged. gradients: of all that learns. kept: by part of the network, what the first part of
-    the batch has made and autograd keeps when the way back begins; "loss" is outside of the network. peak: the most at
-    any time, with what the allocator loses. flops: of forward and backward for one image, those that are repeated
-    included.
+    images: those of a micro-batch. static: what persists between steps: parameters, their average, the optimizer's
+    state, and the copy of the weights that a logged step is compared with. gradients: of the trained parameters. kept:
+    by part of the network, the activations of the first micro-batch when its backward pass starts; "loss" is outside
+    of the network. peak: the most at any time, with the allocator's overhead. flops: of forward and backward for one
+    image, with what activation checkpointing recomputes.
     """
 
     images: int
@@ -43,12 +43,12 @@ class Rehearsal:
 
 
 def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
-    """Imagine the second step of a run, which finds the optimizer's state there. It takes a few seconds at most.
+    """The second step of a run, when the optimizer has its state. It takes a few seconds at most.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
-    >>> found = rehearse(Experiment.imagined(load("emoji-32"), 97), DEVICES["h100"])
-    >>> found.images, found.static["parameters"] // 2**20, sum(found.kept.values()) < found.peak
+    >>> step = rehearse(Experiment.imagined(load("emoji-32"), 97), DEVICES["h100"])
+    >>> step.images, step.static["parameters"] // 2**20, sum(step.kept.values()) < step.peak
     (32, 12, True)
     """
     # The device's precision, not this machine's: also of the optimizer's products.
@@ -74,13 +74,13 @@ def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
 
 @final
 class Steps:
-    """Rehearsals of one run with other batches and other levels that keep no activations; each is done once."""
+    """Cached rehearsals of one run by checkpoint settings, batch size and accumulation."""
 
     def __init__(self, experiment: Experiment, device: Device) -> None:
         self.experiment, self.device = experiment, device
         self.network = experiment.settings.network
-        #: The network's settings of activation checkpointing, from the highest resolution to the lowest.
-        self.settings = tuple(dict.fromkeys(stage.checkpoint for stage in self.network.stages()))
+        #: The network's checkpoint settings, from the highest resolution to the lowest; none of a module of one's own.
+        self.settings = tuple(dict.fromkeys(s.checkpoint for s in self.network.stages() if s.checkpoint is not None))
         self._done: dict[tuple[tuple[str, ...], int, int], Rehearsal] = {}
 
     @property
@@ -98,7 +98,7 @@ class Steps:
         return self._done[key]
 
     def _network(self, chosen: tuple[str, ...]) -> nn.Module:
-        """The network with activation checkpointing where it is chosen."""
+        """The network with activation checkpointing for the chosen settings alone."""
         if chosen == self.chosen:
             return self.experiment.network
         document = {"network": plain(self.network)}
@@ -115,7 +115,7 @@ def _item(place: Any, key: str) -> Any:
 
 
 def _first_step(state: TrainState) -> None:
-    """What the first step leaves behind: the optimizer's state."""
+    """Create the optimizer's state, as the first step does."""
     for p in state.network.parameters():
         p.grad = torch.empty_like(p) if p.requires_grad else None
     state.optimizer.step()
@@ -123,24 +123,24 @@ def _first_step(state: TrainState) -> None:
 
 
 def _step(
-    state: TrainState, how: Experiment, device: Device, ledger: Ledger
+    state: TrainState, experiment: Experiment, device: Device, ledger: Ledger
 ) -> tuple[int, dict[str, int], float]:
-    """A step as `training.train` takes it: images of its first part, bytes kept by part of the network, FLOPs an image.
+    """A step as `training.train` takes it: size of its first micro-batch, bytes kept by part, FLOPs an image.
 
-    Of the parts that a batch is accumulated in, the first two: the others hold what the second does.
+    Of the micro-batches only two: the others hold what the second does.
     """
     ledger.part = "loss"
-    count, before = how.batch, ledger.flops
-    # A GPU draws the noise of the whole batch, and gets a part of the images at a time.
-    x, eps = (torch.empty(images, 3, *how.size) for images in (1 if device.gpu else count, count))
-    labels = None if getattr(state.network, "classes", None) is None else torch.zeros(count, dtype=torch.int64)
+    count, before = experiment.batch, ledger.flops
+    # A GPU draws the noise of the whole batch, and gets the images a micro-batch at a time.
+    x, eps = (torch.empty(images, *experiment.shape) for images in (1 if device.gpu else count, count))
+    labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
     kept: dict[str, int] = {}
-    sizes = _parts(count, how.accumulate)[:2]
+    sizes = _parts(count, experiment.accumulate)[:2]
     for size in sizes:
-        with autocast(torch.device("cpu"), how.precision):
+        with autocast(torch.device("cpu"), experiment.precision):
             loss, plain = denoising_loss(
-                state.network, how.target, _part(x, size, device), eps[:size], torch.zeros(size),
-                None if labels is None else labels[:size], weighting=how.weighting, factors=how.scales,
+                state.network, experiment.target, _part(x, size, device), eps[:size], torch.zeros(size),
+                None if labels is None else labels[:size], weighting=experiment.weighting, factors=experiment.scales,
             )
         kept = kept or {part: held for part, held in ledger.by_part.items() if held and part}
         ledger.part = ""
@@ -148,7 +148,7 @@ def _step(
         ledger.part = ""
         del loss, plain
     flops = (ledger.flops - before) / sum(sizes)
-    torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), how.clip or torch.inf)
+    torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), experiment.clip or torch.inf)
     state.optimizer.step()
     state.ema.update(state.network, count, count)
     state.optimizer.zero_grad(set_to_none=True)
@@ -156,13 +156,13 @@ def _step(
 
 
 def _parts(count: int, accumulate: int) -> list[int]:
-    """How many images each part of a batch has, as the training cuts it."""
+    """The sizes of a batch's micro-batches, as training cuts it."""
     largest = -(-count // accumulate)
     return [min(largest, count - first) for first in range(0, count, largest)]
 
 
 def _part(images: Tensor, size: int, device: Device) -> Tensor:
-    """A part of the batch as the network gets it."""
+    """A micro-batch as the network gets it."""
     return images.new_empty(size, *images.shape[1:]) if device.gpu else images[:size]
 
 

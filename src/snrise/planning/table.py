@@ -1,4 +1,4 @@
-"""A network's costs level by level."""
+"""The table of costs, a row a level."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ __all__ = ["Row", "rows"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A level on one way; or what is in no level: first and last layers (stem), the condition, the loss.
+    """A stage; or what belongs to no stage: first and last layers (stem), the conditioning, the loss.
 
-    flops: 2 for each multiplication with its addition, of one image's forward pass. kept: bytes that training holds for
-    the way back, of the images of one part of the batch; checkpointed: the same with activation checkpointing at every
-    level.
+    flops: of one image's forward pass, 2 for each multiply-add. kept: bytes of activations kept for backward, of one
+    micro-batch; checkpointed: the same with activation checkpointing at every level.
     """
 
     name: str
@@ -31,21 +30,21 @@ class Row:
     checkpointed: int = 0
 
 
-def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
-    """The table: the stem, a row for each stage that an image passes, then what is left."""
-    stages = {_name(stage, found.image): stage for stage in config.network.stages()}
-    if not stages:  # a network that does not say its levels: each part by itself
-        return _parts(found, without, everywhere)
+def rows(config: RunConfig, costs: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
+    """The table: the stem, a row for each stage, then conditioning and loss."""
+    stages = {_name(stage, costs.image): stage for stage in config.network.stages()}
+    if not stages:  # a network that does not list its stages: each child by itself
+        return _parts(costs, without, everywhere)
     owner = {part: name for name, stage in stages.items() for part in stage.parts} | _REST
 
     def total(name: str, sizes: Mapping[str, int]) -> int:
         return sum(size for part, size in sizes.items() if _owner(owner, part) == name)
 
-    parameters = {part.name: part.parameters for part in found.parts}
-    flops = {part.name: 2 * part.macs for part in found.parts}
+    parameters = {part.name: part.parameters for part in costs.parts}
+    flops = {part.name: 2 * part.macs for part in costs.parts}
     return tuple(
         Row(
-            name=name, stage=stage, cells=None if stage is None else _cells(stage, found.image),
+            name=name, stage=stage, cells=None if stage is None else _cells(stage, costs.image),
             parameters=total(name, parameters), flops=total(name, flops), kept=total(name, without.kept),
             checkpointed=total(name, everywhere.kept),
         )
@@ -53,9 +52,9 @@ def rows(config: RunConfig, found: Cost, without: Rehearsal, everywhere: Rehears
     )
 
 
-def _parts(found: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
-    """A row for each part of a network, and one for the loss."""
-    known = {part.name: part for part in found.parts}
+def _parts(costs: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row, ...]:
+    """A row for each child of a network, and one for the loss."""
+    known = {part.name: part for part in costs.parts}
     names = dict.fromkeys([*known, *without.kept, "loss"])
     return tuple(
         Row(
@@ -67,12 +66,12 @@ def _parts(found: Cost, without: Rehearsal, everywhere: Rehearsal) -> tuple[Row,
     )
 
 
-#: What stands at no level; all else that is none's is the stem's.
+#: Parts that belong to no stage; any other such part counts as the stem.
 _REST = {"conditioning": "condition", "loss": "loss"}
 
 
 def _owner(owner: Mapping[str, str], part: str) -> str:
-    """Where a part is put down to; what is nowhere in an inner network, as if it were in the outer one."""
+    """The row that a part belongs to; a part of no stage of an inner network counts as the outer one's would."""
     return owner.get(part) or _REST.get(part.rpartition("inner.")[2], "stem")
 
 

@@ -14,7 +14,7 @@ from snrise._typing import Images, Labels, LogSnr, Network, Scalars, Size
 from snrise.codecs import Codec, Pixels
 from snrise.config import RunConfig, Sampling
 from snrise.denoisers import Denoiser, Guided, clipped, dynamically_clipped, from_network, upsampled
-from snrise.networks.base import evaluating
+from snrise.networks.base import Traits, evaluating
 from snrise.precision import Precision, autocast
 from snrise.process import Target
 from snrise.samplers import generators, last, start
@@ -186,7 +186,7 @@ def trajectory(
 
 
 def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None:
-    classes = getattr(network, "classes", None)
+    classes = Traits(network).classes
     if labels is not None:
         require(classes is not None, "generate.labels", labels.tolist()[:8], "None: this network knows no classes")
         good = len(labels) == count and (not count or 0 <= int(labels.min()) <= int(labels.max()) < (classes or 0))

@@ -13,6 +13,7 @@ from snrise._typing import Labels, LogSnr, PerImage
 from snrise.data import Batch
 from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
+from snrise.networks import Traits
 from snrise.precision import autocast
 from snrise.training.faults import first_nonfinite
 from snrise.training.randomness import even, noise, seed_of, uniform
@@ -136,7 +137,7 @@ def _condition(
     batch: Batch, how: Experiment, network: nn.Module
 ) -> tuple[Labels | None, Tensor | None]:
     """Labels and context vectors of a batch, for some of its images none: the null class, and zeros."""
-    classes: int | None = getattr(network, "classes", None)
+    classes = Traits(network).classes
     context = batch.context
     labels = None if classes is None else batch.labels
     if labels is None and context is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snrise._errors import require
-from snrise.networks import NetworkConfig
+from snrise.networks import Traits
 from snrise.networks.stems import enlarged
 from snrise.training.checkpoint import part_of_checkpoint
 from snrise.training.state import TrainState
@@ -45,7 +45,5 @@ def _fitted(network: nn.Module, name: str, weight: Tensor | None, own: Tensor) -
     """A weight as the network's own parameter can have it; None if it cannot."""
     if weight is None or weight.shape == own.shape:
         return weight
-    config = getattr(network, "config", None)
-    if not isinstance(config, NetworkConfig) or not name.startswith(config.on_patches):
-        return None
-    return enlarged(weight.to(own), own, config.image_channels)
+    config = Traits(network).config
+    return enlarged(weight.to(own), own, config.image_channels) if name.startswith(config.patch_parameters) else None

@@ -1,4 +1,4 @@
-"""What a computation holds in memory, moment by moment, and what it multiplies: counted while it runs, or imagined."""
+"""Counts the memory and the operations of a computation: of a real one, or of one on fake tensors."""
 
 import functools
 import weakref
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from snrise import cpu
 from snrise.networks import attention
 from snrise.networks.cost import part_of
 
@@ -31,7 +32,7 @@ def _attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any, 
     return int(sdpa_backward_flop_count(*shapes))  # type: ignore[no-untyped-call]
 
 
-#: Operation -> its count of multiplications and additions: PyTorch's, and attention on a CPU, which that leaves out.
+#: Operation -> its FLOP count: PyTorch's, and fused attention on a CPU, which that leaves out.
 FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -40,14 +41,14 @@ FLOPS: Mapping[Any, Callable[..., int]] = flop_registry | {
 
 @final
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """As a context: the bytes of all tensors made within that are alive, and the multiplications and additions done.
+    """Context manager: the bytes of live tensors that were allocated within, and the operations computed.
 
-    A tensor's memory counts once, however many views there are of it, from the operation that made it until nobody
-    holds it: Python, autograd or an optimizer. What an operation needs within itself is not seen.
+    A storage counts once, however many views it has, from the operation that allocates it until its last reference
+    goes: Python's, autograd's or an optimizer's. Temporary memory within an operation is not seen.
 
-    bytes: alive now. by_part: those by `part` as it was when they were made; a network that is followed sets it to its
-    parts, and to "loss" when it is done. peak: the most alive at a time, each memory of n bytes counting `weight(n)`.
-    flops: 2 for each multiplication with its addition, of matrix products, convolutions and attention.
+    bytes: alive now. by_part: those by the value of `part` at allocation; a network that is followed sets it to the
+    part that runs, and to "loss" at its end. peak: the most alive at a time, a storage of n bytes counting `weight(n)`.
+    flops: of matrix products, convolutions and attention, 2 for each multiply-add.
 
     >>> with Ledger() as ledger:
     ...     x = torch.zeros(256)
@@ -74,14 +75,14 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def follow(self, network: nn.Module) -> None:
-        """Put what is made in each part of a network down to it, by name: see `cost`."""
+        """Attribute allocations to the part of the network that runs, by name: see `cost`."""
         for name, module in network.named_modules():
             if name:
                 module.register_forward_pre_hook(partial(self._turn, part_of(name)))
         network.register_forward_hook(partial(self._turn, "loss"))
 
     def begin(self, weight: Callable[[int], float]) -> None:
-        """Weigh what is made from here on, and look for the peak and count anew."""
+        """Reset peak and count, and weigh allocations from here on."""
         self.weight, self.peak, self.flops = weight, self.weighted, 0
 
     def _turn(self, part: str, *_: Any) -> None:
@@ -105,9 +106,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _AsComputed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """As a context: operations give what their kernels do where PyTorch's function of their shapes says otherwise.
+    """Context manager: results have the dtype of the kernel's, where PyTorch's meta function differs from it.
 
-    The derivative of a group norm has its input's number format, not the widest of the input's and the weight's.
+    The gradient of a group norm has its input's dtype, not the widest of the input's and the weight's.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -120,9 +121,9 @@ class _AsComputed(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def imagined(*, gpu: bool) -> Iterator[Ledger]:
-    """As a context: computations on the device "cpu" have shapes and lifetimes, but no numbers, no memory and no cost.
+    """Context manager: computations on the device "cpu" run on fake tensors, with shapes and lifetimes but no values.
 
-    With `gpu`, they keep what they would on one. Tensors from without cannot be used within.
+    With `gpu`, autograd keeps what it would on one. Tensors from outside cannot be used within.
 
     >>> with imagined(gpu=True) as ledger:
     ...     x = torch.zeros(1000, 1000, 1000)
@@ -139,20 +140,20 @@ def imagined(*, gpu: bool) -> Iterator[Ledger]:
 
 @contextmanager
 def _as_on_gpu() -> Iterator[None]:
-    """As a context: on the device "cpu", networks keep what they would on a GPU.
+    """Context manager: on the device "cpu", networks keep the activations that they would on a GPU.
 
-    Attention, RMS norm and dropout are fused there; autocast runs norms in float32 and `addcmul` in the widest format
-    of its inputs (https://pytorch.org/docs/stable/amp.html). PyTorch's own functions are exchanged: its modes for that
-    do not reach what is computed on the way back.
+    Attention, RMS norm and dropout are fused there; autocast runs norms in float32 and `addcmul` in the widest dtype
+    of its inputs (https://pytorch.org/docs/stable/amp.html). PyTorch's functions are patched: its function modes do
+    not reach what checkpointing recomputes in the backward pass.
     """
-    own = [(place, name, getattr(place, name)) for place, name, _ in _ON_GPU]
+    originals = [(place, name, getattr(place, name)) for place, name, _ in _ON_GPU]
     try:
         for place, name, other in _ON_GPU:
             setattr(place, name, other)
         yield
     finally:
-        for place, name, mine in own:
-            setattr(place, name, mine)
+        for place, name, original in originals:
+            setattr(place, name, original)
 
 
 def _wide(*tensors: Any) -> tuple[Any, ...]:
@@ -171,7 +172,7 @@ def _layer_norm(x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps
 
 
 def _rms_norm(x: Tensor, shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
-    # The fused norms keep the same, but for one mean a row.
+    # The fused norms keep the same, except for one mean a row.
     return _layer_norm(x, shape, weight, None, eps or 1e-6)
 
 
@@ -187,8 +188,8 @@ def _addcmul(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-#: Where a function is, and what stands for it.
+#: Module, name and replacement of what is patched.
 _ON_GPU: tuple[tuple[Any, str, Any], ...] = (
     (F, "group_norm", _group_norm), (F, "layer_norm", _layer_norm), (F, "rms_norm", _rms_norm),
-    (F, "dropout", _dropout), (torch, "addcmul", _addcmul), (attention, "FEW", 0),
+    (F, "dropout", _dropout), (torch, "addcmul", _addcmul), (cpu, "FEW", 0),
 )
