@@ -140,6 +140,12 @@ def test_an_arm_on_a_stream_cannot_be_judged(tmp_path):
         Comparison(folder=tmp_path, arms={"a": live}, seeds=1, number=8, extractor=POOLED)
 
 
+def test_a_live_arm_is_judged_at_its_own_size(tmp_path):
+    live = Experiment(data=Pictures(), network=Own(), sampling=Sampling(upsample=2))
+    with pytest.raises(SnriseError, match=r"Comparison\.arms\.a\.sampling\.upsample: got 2; allowed: 1 for"):
+        Comparison(folder=tmp_path, arms={"a": live}, seeds=1, number=8, extractor=POOLED)
+
+
 def test_a_budget_of_time_becomes_a_number_of_images(monkeypatch):
     module = sys.modules["snrise.cli.compare"]
     paces = {"v": Pace(4.1, 0.0, 32), "x": Pace(8.0, 0.0, 32)}

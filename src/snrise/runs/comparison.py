@@ -71,11 +71,12 @@ class Comparison:
         for name in ("seeds", "points"):
             value = getattr(self, name)
             require(value >= 1, f"Comparison.{name}", value, "a whole number above 0")
-
         for name, arm in self.arms.items():
             if isinstance(arm, Experiment):
-                allowed = "data by index: a map-style data set, or one of snrise.data"
-                require(isinstance(arm.dataset, ByIndex), f"Comparison.arms.{name}", type_name(arm.dataset), allowed)
+                where, allowed = f"Comparison.arms.{name}", "data by index: a map-style data set, or one of snrise.data"
+                require(isinstance(arm.dataset, ByIndex), where, type_name(arm.dataset), allowed)
+                upsample, fix = arm.sampling.upsample, "give its settings instead"
+                require(upsample == 1, f"{where}.sampling.upsample", upsample, "1 for an experiment", fix)
 
     def images(self, arm: str) -> int:
         """How many images each run of an arm sees."""
@@ -83,7 +84,7 @@ class Comparison:
         return base.images if isinstance(base, Experiment) else base.training.images
 
     def experiment(self, arm: str, seed: int, device: Any = None) -> Experiment:
-        """What one run trains."""
+        """The experiment of one run."""
         base, every = self.arms[arm], self._every(arm)
         log = replace(base.log, checkpoint=every, keep_every=every, samples=self.images(arm))
         if isinstance(base, Experiment):
