@@ -34,7 +34,7 @@ import gpu_training
 import torch
 from train_step import OURS, PEERS
 
-from snrise.training.files import write_atomically
+from snrise.files import write_atomically
 from snrise.training.memory import keep_freed_memory
 
 FIRST = ["m-256", "s-256", "l-256", "m-1024", "s-64", "s-1024", "m-64"]

@@ -22,21 +22,11 @@ from snrise.config import RunConfig, Sampling, parse
 from snrise.construct import construct, plain
 from snrise.data import Dataset
 from snrise.denoisers import Denoiser
+from snrise.generation import Generation, draw_labels, generate
 from snrise.models import located, no_checkpoint
 from snrise.networks import External
 from snrise.networks.base import check_sides
-from snrise.training import (
-    WIDEST,
-    Checkpoint,
-    Generation,
-    average,
-    checkpoints,
-    draw_labels,
-    generate,
-    load_network,
-    newest_whole,
-    read_header,
-)
+from snrise.training import WIDEST, Checkpoint, average, checkpoints, load_network, newest_whole, read_header
 
 __all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "saved", "transferred"]
 

@@ -21,10 +21,10 @@ from snrise.cli.sampling import at_resolution
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Judgement, Reference, fit, judge
 from snrise.experiment import held_out as held_out_of
+from snrise.files import write_atomically
 from snrise.metrics import FEATURES, extractor_named
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
-from snrise.training.files import write_atomically
 
 __all__ = ["evaluate"]
 

@@ -13,12 +13,12 @@ from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
 from snrise.cli.stopping import stop_signals
+from snrise.files import write_atomically
+from snrise.generation import State
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
 from snrise.runs.gallery import Gallery, as_png
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
-from snrise.training import State
-from snrise.training.files import write_atomically
 from snrise.training.memory import keep_freed_memory
 
 __all__ = ["sample"]

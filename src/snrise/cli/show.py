@@ -15,8 +15,8 @@ from snrise.config import RunConfig
 from snrise.models import located
 from snrise.runs import Summary, summarize
 from snrise.runs.gallery import command_of, origin_of
+from snrise.runs.logs import Meter
 from snrise.trained import saved
-from snrise.training.logs import Meter
 
 __all__ = ["show"]
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, require
 from snrise.data import Dataset, Indexed, cache_home
+from snrise.files import write_atomically
 from snrise.metrics import Extractor, radial_power
-from snrise.training.files import write_atomically
 
 __all__ = ["Reference"]
 

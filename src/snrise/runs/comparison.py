@@ -13,12 +13,12 @@ from snrise.construct import plain
 from snrise.documents import differences
 from snrise.evaluation import Judgement, Reference, judge
 from snrise.experiment import Experiment, compared
+from snrise.files import write_atomically
 from snrise.metrics import Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
 from snrise.trained import load
 from snrise.training import checkpoints
-from snrise.training.files import write_atomically
 
 __all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "table"]
 

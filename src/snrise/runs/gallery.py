@@ -26,10 +26,10 @@ from snrise import documents
 from snrise._errors import SnriseError, invalid
 from snrise._typing import Labels
 from snrise.construct import construct, plain
+from snrise.files import held, write_atomically
+from snrise.generation import Generation, State, generate, trajectory
 from snrise.samplers import Grid
 from snrise.trained import Trained
-from snrise.training import Generation, State, generate, trajectory
-from snrise.training.files import held, write_atomically
 
 __all__ = ["KEY", "SETTINGS", "Gallery", "as_png", "command_of", "origin_of"]
 

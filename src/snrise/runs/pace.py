@@ -12,7 +12,8 @@ import torch
 from snrise._errors import require
 from snrise.data import Batch, Cache, Dataset
 from snrise.experiment import Experiment
-from snrise.training import Generation, Report, TrainState, generate, train
+from snrise.generation import Generation, generate
+from snrise.training import Report, TrainState, train
 
 __all__ = ["Pace", "measure", "trial"]
 

@@ -14,28 +14,26 @@ from snrise._errors import SnriseError
 from snrise.config import to_yaml
 from snrise.construct import plain
 from snrise.experiment import Experiment
+from snrise.files import held, write_atomically
+from snrise.generation import Generation, draw_labels, generate
 from snrise.plots import sample_grid
 from snrise.runs.folder import RunFolder, settle
+from snrise.runs.logs import JsonLines, Meter, TensorBoard, WandB, Writer, crosses
 from snrise.runs.provenance import made_with
 from snrise.trained import newest
 from snrise.training import (
     Checkpoint,
-    Generation,
     OnFault,
     Report,
     Spikes,
     TrainState,
-    draw_labels,
     forget_later,
-    generate,
     load_latest,
     save_averages,
     save_state,
     start_from,
     train,
 )
-from snrise.training.files import held, write_atomically
-from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, Writer, crosses
 
 __all__ = ["Run"]
 

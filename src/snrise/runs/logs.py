@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 
 from snrise._errors import SnriseError
+from snrise.files import write_atomically
 from snrise.levels import Levels
-from snrise.training.files import write_atomically
 from snrise.training.loop import Report
 
 __all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "crosses", "loss_name", "memory_gib"]

@@ -10,13 +10,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from examples import SAMPLERS, flat
-from snrise import training
+from snrise import generation as module
 from snrise._errors import SnriseError
 from snrise.config import Sampling
+from snrise.generation import Generation, draw_labels
 from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
 from snrise.schedules import Cosine
-from snrise.training import Generation, Precision, draw_labels
+from snrise.training import Precision
 from tiny import MIXED, network
 
 pytestmark = pytest.mark.precision
@@ -46,11 +47,11 @@ def generation(**changes):
 
 
 def generate(model, how, *rest, **more):
-    return training.generate(dataclasses.replace(how, network=model), *rest, **more)
+    return module.generate(dataclasses.replace(how, network=model), *rest, **more)
 
 
 def trajectory(model, how, *rest, **more):
-    return training.trajectory(dataclasses.replace(how, network=model), *rest, **more)
+    return module.trajectory(dataclasses.replace(how, network=model), *rest, **more)
 
 
 class Painter(nn.Module):
