@@ -26,6 +26,8 @@ __all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
 
 #: Labels are shuffled within blocks of so many.
 LABEL_BLOCK = 16
+#: Labels of so many images come from float32, which earlier versions used; it is too coarse for those after them.
+COARSE = 4096
 
 
 @final
@@ -113,7 +115,7 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
     blocks = -(-count // LABEL_BLOCK)
     shuffled = torch.rand(blocks, LABEL_BLOCK, generator=generator, dtype=torch.float64).argsort(dim=1)
     i = (shuffled + LABEL_BLOCK * torch.arange(blocks)[:, None]).flatten()[:count]
-    u = weyl(first, i)
+    u = torch.where(i < COARSE, weyl(first, i.float()).double(), weyl(first, i.double()))
     return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 

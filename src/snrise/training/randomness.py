@@ -38,7 +38,7 @@ def uniform(seed: int, use: str, first: int, count: int) -> Tensor:
 
 
 def weyl(shift: float | Tensor, numbers: Tensor) -> Tensor:
-    """Weyl's sequence, shift + i/φ mod 1, at some numbers i."""
+    """Weyl's sequence, shift + i/φ mod 1, at numbers i, in their dtype: float64 for i in the millions."""
     return (shift + numbers * ((math.sqrt(5) - 1) / 2)) % 1
 
 
@@ -61,9 +61,7 @@ def noise(seed: int, first: int, like: Images, device: torch.device) -> Images:
     Large images are drawn by as many threads as PyTorch computes with.
     """
     out = torch.empty(like.shape, device=device)
-    own = generators(seed_of(seed, 0, "noise"), first, len(like))
-    if device.type != "cpu":
-        own = [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in own]
+    own = generators(seed_of(seed, 0, "noise"), first, len(like), device)
     if device.type == "cpu" and len(like) > 1 and like[0].numel() >= LARGE:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(lambda i: out[i].normal_(generator=own[i]), range(len(like))))
