@@ -82,7 +82,10 @@ def train_apart(kind, folder, images, checkpoint):
     seed = 0 if latest(folder / "checkpoints") is None else os.getpid()
     scramble(seed)
     log = Log(every=72, samples=10**9, grid=4, checkpoint=checkpoint, tensorboard=False)
-    with snrise.Run(experiment(made(kind, seed), images=images, log=log), folder, tell=lambda line: None) as run:
+    # Wide averages, or what is lost in a kill would be forgotten by the end.
+    wide = {"averages": (0.1, 0.25), "ema_half_life": 5000}
+    trained = experiment(made(kind, seed), images=images, log=log, **wide)
+    with snrise.Run(trained, folder, tell=lambda line: None) as run:
         for _ in run:
             pass
         run.save()
