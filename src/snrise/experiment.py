@@ -76,6 +76,7 @@ class Experiment(Training):
         log: how often things are written.
         seed: fixes all that is drawn at random.
         config: the settings that data and network were built from; None for objects of one's own.
+        warmup: in images; by default a tenth of the run, 1,000 at most.
 
     The others are those of `config.Training`: images, batch, learning_rate, ….
 
@@ -86,6 +87,7 @@ class Experiment(Training):
     data: Any
     network: nn.Module
     images: int = 100_000
+    warmup: Any = None
     name: str = "run"
     seed: int = 0
     schedule: ByResolution | Schedule = ByResolution()
@@ -105,6 +107,8 @@ class Experiment(Training):
             object.__setattr__(self, name, kind(given))
         if isinstance(self.optimizer, str):
             object.__setattr__(self, "optimizer", construct(Optimizer, self.optimizer, "Experiment.optimizer"))
+        if self.warmup is None:
+            object.__setattr__(self, "warmup", min(Training.warmup, self.images // 10))
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")

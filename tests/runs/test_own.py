@@ -100,6 +100,14 @@ def test_the_settings_are_those_of_the_objects(tmp_path):
     assert (model.config.loss.weighting, model.config.seed) == (MinSnr(gamma=3.0), 4)
 
 
+@pytest.mark.parametrize(("settings", "warmup"), [
+    ({"images": 300}, 30), ({"images": 100_000}, 1000), ({"images": 300, "warmup": 200}, 200),
+])
+def test_the_warm_up_of_a_short_run_is_short(settings, warmup):
+    how = snrise.Experiment(data=Pictures(), network=Mine(), **settings)
+    assert (how.warmup, how.rate.warmup, how.settings.training.warmup) == (warmup, warmup, warmup)
+
+
 @pytest.mark.parametrize("data", [
     lambda: DataLoader(Pictures(), batch_size=5), Endless, lambda: Streamed([Pictures()[i] for i in range(40)]),
 ])
