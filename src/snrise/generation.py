@@ -1,4 +1,4 @@
-"""From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
+"""From a trained network to images: a function of what it was trained with, the labels and the seed."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -33,15 +33,15 @@ COARSE = 4096
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
-    """A network, and all that turns it to images.
+    """A network, and all that is needed to make images with it.
 
     Attributes:
-        network: any that was trained as `target` and `schedule` say.
+        network: trained for `target` and `schedule`.
         target: what the network predicts, and the process.
-        schedule: that of the images' size.
+        schedule: at the images' size.
         size: height and width of the images that the network makes; upsampled ones are larger.
-        sampling: the way from noise to images.
-        weak: a weaker network that guidance leads away from, instead of the same network without labels.
+        sampling: the settings of the sampler.
+        weak: a weaker network to guide away from (autoguidance), instead of the same network without labels.
         precision: what the network computes in.
     """
 
@@ -55,7 +55,7 @@ class Generation:
 
     @classmethod
     def of(cls, config: RunConfig, network: nn.Module, weak: nn.Module | None = None) -> "Generation":
-        """How a run makes images with its network, on the schedule that it was trained with."""
+        """For the network of a run, on the schedule that it was trained with."""
         size = config.data.resolution
         return cls(
             network=network, target=Target(config.loss.prediction, config.process), schedule=config.schedule(size),
@@ -64,12 +64,12 @@ class Generation:
 
     @property
     def whole_size(self) -> Size:
-        """Height and width of the images that come out."""
+        """Height and width of the generated images."""
         return self.sampling.enlarged(self.size)
 
     @cached_property
     def logsnrs(self) -> Scalars:
-        """λ at which the sampler stops."""
+        """The sampler's grid of λ."""
         return self.sampling.grid(self.schedule, self.sampling.steps)
 
     @property
@@ -102,7 +102,7 @@ class Generation:
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
-    """Class numbers in the data's own proportions. Label i depends on the seed and i only, not on `count`. [count]
+    """Class numbers in the data's proportions, [count]. Label i depends on the seed and i only, not on `count`.
 
     >>> draw_labels([0.5, 0.25, 0.25], 64, seed=0).bincount()
     tensor([32, 16, 16])
@@ -120,10 +120,10 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
 
 
 class State(NamedTuple):
-    """Images on their way, at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
+    """An intermediate state of sampling at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
 
-    z: the noisy images, scaled to α² + σ² = 1 so that no process leaves the range that a picture has.
-    x: what the network takes them for, x̂. In the last state z and x both are what `generate` makes.
+    z: the noisy images, scaled to α² + σ² = 1 so that they stay in the range of a picture for any process.
+    x: the denoised estimate, x̂. In the last state, both z and x are the images of `generate`.
     """
 
     logsnr: float
@@ -137,10 +137,13 @@ def generate(
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
-    `labels` [count] are class numbers, or None for no class; others are an error. `context` [count m d] are vectors
-    that the network attends to. Image i depends on the seed, i and what it is told only: the batch changes at most its
-    last rounding. `watch` takes how many images are done after each step of the sampler, those under way as the share
-    of their steps.
+    `labels` [count] are class numbers, or None for the null class. `context` [count m d] are vectors that the network
+    attends to. Image i depends on the seed, i, its label and its context only: the batch changes rounding at most.
+    `watch` is called after each step of the sampler with the number of images done, a batch in progress counted by the
+    fraction of its steps.
+
+    Raises:
+        SnriseError: for labels that the network does not have.
     """
     _check_labels(how.network, labels, count)
     share = 1 / (len(how.logsnrs) - 1)
@@ -152,7 +155,7 @@ def generate(
 
 
 def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:
-    """The states, each told of before it is yielded: what was done before them, and a step more with each."""
+    """The states; `watch` is called before each with the images done, a `step` more each time."""
     for i, z in enumerate(states):
         watch(done + i * step)
         yield z
@@ -162,9 +165,9 @@ def trajectory(
     how: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
     first: int = 0,
 ) -> Iterator[State]:
-    """Yield the states that images number first … first+count−1 of a seed pass through, all of them at a time.
+    """Yield the states of sampling images number first … first+count−1 of a seed, as one batch.
 
-    One state for each λ of the grid. The last is, in both its pictures, what `generate` makes of the same arguments.
+    One state for each λ of the grid. The last is, in both its pictures, what `generate` gives for the same arguments.
     """
     _check_labels(how.network, labels, count)
     denoise, found = how.denoiser(labels, context), []
@@ -200,10 +203,9 @@ def _states(how: Generation, denoise: Denoiser, first: int, count: int, seed: in
 
 
 def _asked(network: nn.Module, precision: Precision) -> Network:
-    """The network as it is asked for images: evaluating, without gradients, in its precision.
+    """The network for inference: in evaluation mode, without gradients, in its precision.
 
-    The contexts are open while it computes only, never while a generator waits: who trains it meanwhile finds it as it
-    was.
+    The contexts are open only while it computes, never while a generator is suspended: a caller may train it meanwhile.
     """
     device = next(network.parameters()).device
 

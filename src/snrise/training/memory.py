@@ -1,22 +1,22 @@
-"""How the process holds its memory between steps."""
+"""Keeping freed memory in the process between steps."""
 
 import ctypes
 import sys
 
 __all__ = ["keep_freed_memory"]
 
-#: glibc's mallopt(3): when the heap's top is given back, how far it grows, and how many blocks are mapped apart.
+#: Parameters of glibc's mallopt(3).
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 #: By how much the heap grows at a time.
 GROWTH = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed for the next step instead of giving it back; whether it agreed.
+    """Have glibc keep freed memory for the next step instead of returning it to the system; whether that succeeded.
 
-    Each step of training on a CPU frees its activations. Giving them back takes the system some milliseconds, and
-    getting them again costs page faults. It holds for the whole process, so programs ask for it, not libraries.
-    Elsewhere than on Linux with glibc nothing happens.
+    Each step of training on a CPU frees its activations. Returning them takes some milliseconds, and allocating them
+    again causes page faults. This affects the whole process, so it is for programs to call, not for libraries. It has
+    no effect except on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

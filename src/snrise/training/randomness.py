@@ -1,6 +1,6 @@
-"""What is drawn at random for an image of a run: functions of the seed and the image's number, and of nothing else.
+"""Random numbers for each image of a run: functions of the seed and the image's number alone.
 
-So a batch may be cut in any way, over accumulation or over processes, and every image gets what it would have got.
+So a batch may be split in any way, over accumulation or over processes, without changing them.
 """
 
 import hashlib
