@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import final
 
 from snrise.config import Log
-from snrise.experiment import Experiment
 
 __all__ = ["Cadence", "crosses"]
 
@@ -28,11 +27,6 @@ class Cadence:
 
     log: Log
     images: int
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> "Cadence":
-        """That of an experiment's settings."""
-        return cls(experiment.log, experiment.images)
 
     def logs(self, before: int, after: int) -> bool:
         """Whether a log line is due."""

@@ -27,7 +27,7 @@ class Journal:
 
     def __init__(self, experiment: Experiment, folder: RunFolder, config: RunConfig) -> None:
         self.data, self.log, self.batch = experiment.dataset, experiment.log, experiment.batch
-        self.folder, self.config, self.cadence = folder, config, Cadence.of(experiment)
+        self.folder, self.config, self.cadence = folder, config, Cadence(experiment.log, experiment.images)
         self.meter, self.spikes = Meter(experiment.drawn), Spikes()
         self._before: list[Tensor] | None = None
         self._skipped = 0

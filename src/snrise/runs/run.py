@@ -43,7 +43,7 @@ class Run:
     def __init__(self, experiment: Experiment, folder: str | Path, tell: Callable[[str], None] = print) -> None:
         self.experiment, self.data = experiment, experiment.dataset
         self.folder, self.tell = RunFolder(Path(folder)), tell
-        self.cadence = Cadence.of(experiment)
+        self.cadence = Cadence(experiment.log, experiment.images)
         self.faults = FaultPolicy(experiment.on_fault, experiment.fault_limit)
         settings = experiment.settings
         with ExitStack() as stack:

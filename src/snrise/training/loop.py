@@ -134,9 +134,7 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _condition(
-    batch: Batch, experiment: Experiment, network: nn.Module
-) -> tuple[Labels | None, Tensor | None]:
+def _condition(batch: Batch, experiment: Experiment, network: nn.Module) -> tuple[Labels | None, Tensor | None]:
     """Labels and context vectors of a batch, dropped for some images: replaced by the null class and by zeros."""
     classes: int | None = getattr(network, "classes", None)
     context = batch.context

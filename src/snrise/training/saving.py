@@ -29,12 +29,7 @@ POWERS = "powers"
 
 
 def save_state(
-    state: TrainState,
-    folder: Path,
-    config: str,
-    extra: dict[str, Any] | None = None,
-    *,
-    keep: int = 2,
+    state: TrainState, folder: Path, config: str, extra: dict[str, Any] | None = None, *, keep: int = 2,
     keep_every: int | None = None,
 ) -> Path:
     """Write `folder/IMAGES.safetensors` and remove old ones, except the last `keep`. Returns the path.
