@@ -22,10 +22,11 @@ from snrise import documents, experiment
 from snrise.config import RunConfig
 from snrise.data import Batch, Dataset, to_float
 from snrise.experiment import Experiment
+from snrise.generation import Generation, draw_labels, generate
 from snrise.metrics import grid_excess
 from snrise.networks import Kind, Level, NetworkConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig, cost
 from snrise.process import Prediction, Target, diffuse
-from snrise.training import Generation, TrainState, draw_labels, generate, train
+from snrise.training import TrainState, train
 from snrise.weightings import VLoss
 
 LOGSNRS = (-6.0, -3.0, 0.0, 3.0, 6.0)

@@ -35,7 +35,7 @@ import torch
 from train_step import OURS, PEERS
 
 from snrise.cpu import keep_freed_memory
-from snrise.training.files import write_atomically
+from snrise.files import write_atomically
 
 FIRST = ["m-256", "s-256", "l-256", "m-1024", "s-64", "s-1024", "m-64"]
 OWN = [f"{size}-{side}" for size in "sm" for side in (64, 128, 256, 512, 1024)] + ["l-64", "l-256", "l-1024"]

@@ -10,9 +10,9 @@ import torch
 
 from snrise.documents import load
 from snrise.experiment import Experiment, dataset
+from snrise.export import export_weights
 from snrise.networks import NestedConfig
 from snrise.runs import Run, measure
-from snrise.training import export_weights
 
 #: The pictures at the end, logs and checkpoints; nothing is drawn or saved on the way.
 QUIET = ["log.samples=1000000000000", "log.checkpoint=1000000000000", "log.tensorboard=false"]

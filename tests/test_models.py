@@ -8,8 +8,9 @@ import snrise
 from snrise import models
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
+from snrise.export import export_weights
 from snrise.trained import is_run, newest
-from snrise.training import export_weights, save_state
+from snrise.training import save_state
 from tiny import config, state_of
 
 

@@ -17,11 +17,11 @@ from torch.testing import assert_close
 from snrise import plots
 from snrise._errors import SnriseError
 from snrise.diagnostics import time_per_octave
+from snrise.generation import State
 from snrise.networks import PRESETS
 from snrise.plots.pictures import animated, frames, grid_size, noise_cells, strip
 from snrise.pooling import pooled_logsnr, signal_power
 from snrise.schedules import Cosine, FlowMatching, LogNormal, ZeroTerminalSnr, for_resolution
-from snrise.training import State
 
 BASE = Cosine()
 SHIFTED = for_resolution(BASE, (512, 512))

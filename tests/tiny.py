@@ -15,19 +15,22 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
-from snrise import cli, experiment
+from snrise import checkpoint, cli, experiment
 from snrise.config import parse
 from snrise.documents import override, resolve
 from snrise.experiment import Experiment
+from snrise.generation import Generation
 from snrise.metrics import Extractor
 from snrise.nest import Link
 from snrise.networks import Kind, Level, Nested, NestedConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
 from snrise.networks import build as build_network
 from snrise.process import Prediction, Target
-from snrise.training import Generation, TrainState, train
+from snrise.training import TrainState, train
 
 V = Target(Prediction.V)
 
@@ -232,6 +235,21 @@ def train_apart(arguments):
     sys.argv = ["snrise", "train", *map(str, arguments)]
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         cli.main()
+
+
+def edited(path, out, change=lambda tensors: None, header=lambda header: None, sums=True):
+    """A copy of a checkpoint with its tensors and header changed, with the checksums of that or those it had."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors, told = load_file(path), json.loads(metadata["snrise"])
+    change(tensors)
+    header(told)
+    metadata |= {"snrise": json.dumps(told)}
+    if sums:
+        parts = {part: checkpoint.checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
+        metadata["checksums"] = json.dumps(parts | {"header": checkpoint.header_sum(metadata)})
+    save_file(tensors, out, metadata)
+    return out
 
 
 def objects(path):

@@ -1,8 +1,8 @@
 """Pixel-space image diffusion at high resolution: the noise schedule follows the resolution.
 
 The mathematics is in `process`, `schedules`, `pooling`, `weightings`, `levels`, `losses`, `denoisers`, `samplers` and
-`diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `trained` and `runs`; pictures are in
-`plots`.
+`diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `checkpoint` and `runs`; images are
+made in `trained` and `generation`; pictures are in `plots`.
 Modules are imported when they are first asked for.
 
 >>> import snrise
@@ -17,6 +17,7 @@ from snrise._errors import SnriseError
 
 if TYPE_CHECKING:
     from snrise import (
+        checkpoint,
         config,
         data,
         denoisers,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         documents,
         evaluation,
         experiment,
+        export,
+        generation,
         growing,
         levels,
         losses,
@@ -53,10 +56,10 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Experiment", "Run", "SnriseError", "Trained", "__version__", "config", "data", "denoisers", "diagnostics",
-    "documents", "evaluate", "evaluation", "experiment", "growing", "levels", "load", "losses", "metrics", "models",
-    "nest", "networks", "optimizers", "planning", "plots", "pooling", "precision", "process", "rates", "runs",
-    "samplers", "schedules", "train", "trained", "training", "weightings",
+    "Experiment", "Run", "SnriseError", "Trained", "__version__", "checkpoint", "config", "data", "denoisers",
+    "diagnostics", "documents", "evaluate", "evaluation", "experiment", "export", "generation", "growing", "levels",
+    "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "planning", "plots", "pooling",
+    "precision", "process", "rates", "runs", "samplers", "schedules", "train", "trained", "training", "weightings",
 ]
 
 #: Names that are not modules, and where they are.

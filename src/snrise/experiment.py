@@ -75,6 +75,7 @@ class Experiment(Training):
         log: intervals of logging and checkpoints.
         seed: determines all randomness.
         config: the settings that data and network were built from; None for live objects.
+        warmup: in images; by default a tenth of the run, 1,000 at most.
 
     The others are those of `config.Training`: images, batch, learning_rate, ….
 
@@ -85,6 +86,7 @@ class Experiment(Training):
     data: Any
     network: nn.Module
     images: int = 100_000
+    warmup: Any = None
     name: str = "run"
     seed: int = 0
     schedule: ByResolution | Schedule = ByResolution()
@@ -107,6 +109,8 @@ class Experiment(Training):
             if isinstance(getattr(self, name), str):
                 member: Any = construct(interface, getattr(self, name), f"Experiment.{name}")
                 object.__setattr__(self, name, member)
+        if self.warmup is None:
+            object.__setattr__(self, "warmup", min(Training.warmup, self.images // 10))
         super().__post_init__()
         object.__setattr__(self, "data", as_data(self.data))
         require(isinstance(self.network, nn.Module), "Experiment.network", type(self.network).__name__, "an nn.Module")

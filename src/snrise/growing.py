@@ -1,4 +1,4 @@
-"""Going on at twice the side: the settings of a nest around a trained network, and what its images say of it."""
+"""Growing to twice the resolution: the settings of a nest around a trained network, with measured detail bands."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +15,22 @@ from snrise.weightings import Edm
 
 __all__ = ["grown", "with_measured_bands"]
 
-#: So many images at most are looked at for the power of their detail bands.
+#: The power of detail bands is measured on at most so many images.
 MEASURED = 512
-#: The blocks of an outer level.
+#: The default blocks of an outer level.
 OUTER = {"channels": 64, "blocks": 3, "kind": "local"}
-#: An outer level trains on parts of so many pixels a side, where images are larger.
+#: The crop size, in pixels, on which an outer level is trained, where images are larger.
 CROP = 64
-#: No band has less power than rounding to 256 grey levels, also of images that are flat: (2/255)²/12.
+#: The power of rounding to 256 grey levels, (2/255)²/12: a lower bound for that of a band.
 ROUNDING = 5e-6
-#: Stands for variances that are to be measured: those of bands as strong as noise, which no images have.
+#: Placeholder for variances yet to be measured; no images have bands as strong as noise.
 UNMEASURED = (1.0, 1.0, 1.0)
 
 
 def grown(path: Path, factor: int) -> dict[str, Any]:
-    """The settings of a run at twice the side of another's, whose network becomes the inner one of a nest.
+    """The settings of a run at twice another's resolution, whose network becomes the inner one of a nest.
 
-    What the images' detail bands have of power is not known yet: `with_measured_bands` writes it into the settings.
+    The power of the images' detail bands is yet unknown: `with_measured_bands` enters it.
     """
     require(factor == 2, "--grow", factor, "2", "grow an octave at a time: each begins with the one below")
     document = trained.transferred(path)
@@ -48,10 +48,10 @@ def grown(path: Path, factor: int) -> dict[str, Any]:
 
 
 def with_measured_bands(config: RunConfig) -> RunConfig:
-    """The settings with the power of the detail bands of the run's own images, where it was not measured yet.
+    """The settings with the power of the detail bands of the run's own images, where it has not been measured yet.
 
-    With s² their mean, the loss is on what the outer level says, and λ is drawn where bands are neither plain nor
-    drowned: at λ + 2 log s of the base schedule. Where `loss.levels.draw` is given, the loss is left as it is.
+    With s² their mean, the loss is that of the outer level, and λ is drawn where bands are comparable to the noise: at
+    λ + 2 log s of the base schedule. Where `loss.levels.draw` is given, the loss is left as it is.
     """
     network = config.network
     if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:

@@ -1,4 +1,4 @@
-"""Trained networks: what a run, a file or a built-in model holds, with all that is needed to make images.
+"""Trained networks, from a run, a file or a built-in model, with all that is needed to make images.
 
 >>> import snrise
 >>> model = snrise.load("emoji-32")
@@ -22,21 +22,11 @@ from snrise.config import RunConfig, Sampling, parse
 from snrise.construct import construct, plain
 from snrise.data import Dataset
 from snrise.denoisers import Denoiser
+from snrise.generation import Generation, draw_labels, generate
 from snrise.models import located, no_checkpoint
 from snrise.networks import External
 from snrise.networks.base import check_sides
-from snrise.training import (
-    WIDEST,
-    Checkpoint,
-    Generation,
-    average,
-    checkpoints,
-    draw_labels,
-    generate,
-    load_network,
-    newest_whole,
-    read_header,
-)
+from snrise.training import WIDEST, Checkpoint, average, checkpoints, load_network, newest_whole, read_header
 
 __all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "saved", "transferred"]
 
@@ -44,10 +34,9 @@ __all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "save
 @final
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A network as of a checkpoint, the settings that it was trained with, and what its run knew of its classes.
+    """A network from a checkpoint, the settings that it was trained with, its classes and their frequencies.
 
-    `fingerprint` tells these weights from any others; `broken` says what is wrong with newer checkpoints, which were
-    passed over.
+    `fingerprint` identifies the weights; `broken` holds the errors of newer checkpoints, which were passed over.
     """
 
     config: RunConfig
@@ -59,22 +48,22 @@ class Trained:
     broken: tuple[str, ...] = ()
 
     def generation(self, weak: nn.Module | None = None) -> Generation:
-        """The way from noise to images; `weak` is a weaker network that guidance leads away from."""
+        """How images are sampled; `weak` is a weaker network to guide away from (autoguidance)."""
         return Generation.of(self.config, self.network, weak)
 
     def denoiser(self, labels: Labels | None = None, context: Tensor | None = None) -> Denoiser:
-        """z [b c h w], λ [b] -> x̂, guided and clipped as the settings of sampling say: for a sampler of one's own."""
+        """z [b c h w], λ [b] -> x̂, with the guidance and clipping of the sampling settings: for a custom sampler."""
         return self.generation().denoiser(labels, context)
 
     def labels_of(self, names: Sequence[str]) -> list[int]:
-        """Class numbers from names."""
+        """The class numbers of names."""
         require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
         return [_label(name, self.classes or ()) for name in names]
 
     def labels(self, numbers: range, seed: int = 0, classes: Sequence[str] = ()) -> Labels | None:
         """The class numbers of some images of a seed; None for a network without classes.
 
-        They take turns in the named classes; without any, classes are those of the data, as often as there.
+        They cycle through the named classes; without any, classes are drawn in the data's proportions.
         """
         if classes:
             chosen = self.labels_of(classes)
@@ -91,36 +80,36 @@ class Trained:
         """Images number 0 … count − 1 of a seed: uint8 [count 3 h w] on the CPU.
 
         Args:
-            count: how many.
-            seed: image i depends on the seed, i and what it is told only.
-            classes: names that the images take turns in; without any, as often as in the data.
-            guidance: its scale, and
-            steps: their number, where they are other than the settings say.
+            count: the number of images.
+            seed: image i depends on the seed, i, its class and its context only.
+            classes: names that the images cycle through; without any, drawn in the data's proportions.
+            guidance: the guidance scale; by default that of the settings.
+            steps: sampling steps; by default those of the settings.
             context: vectors [count m d], for a network that attends to some.
-            batch: how many at a time.
+            batch: images per batch.
 
         Raises:
-            SnriseError: for a class that the network does not know.
+            SnriseError: for an unknown class.
         """
         own = self.config.sampling
         sampling = replace(
             own, guidance=own.guidance if guidance is None else guidance, steps=own.steps if steps is None else steps
         )
-        how = replace(self.generation(), sampling=sampling)
+        generation = replace(self.generation(), sampling=sampling)
         labels = self.labels(range(count), seed, classes)
-        made = list(generate(how, labels, count, context=context, seed=seed, batch=batch))
-        return torch.cat(made) if made else torch.empty(0, 3, *how.whole_size, dtype=torch.uint8)
+        made = list(generate(generation, labels, count, context=context, seed=seed, batch=batch))
+        return torch.cat(made) if made else torch.empty(0, 3, *generation.whole_size, dtype=torch.uint8)
 
     def samples(
         self, count: int, *, context: Tensor | None = None, seed: int = 0, batch: int = 64,
         watch: Callable[[float], None] | None = None,
     ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
-        """Yield images number 0 … count − 1 of a seed as the run's settings say, of classes as in its data."""
+        """Yield images number 0 … count − 1 of a seed with the run's settings, classes in the data's proportions."""
         labels = self.labels(range(count), seed)
         return generate(self.generation(), labels, count, context=context, seed=seed, batch=batch, watch=watch)
 
     def with_sampling(self, settings: Sequence[str]) -> "Trained":
-        """The same network with some settings of sampling changed, each a `sampling.key=value`."""
+        """The same network with some sampling settings changed, each a `sampling.key=value`."""
         document = {"sampling": plain(self.config.sampling)}
         for setting in settings:
             where = "sampling.key=value, such as sampling.steps=16"
@@ -130,7 +119,7 @@ class Trained:
         return replace(self, config=replace(self.config, sampling=sampling))
 
     def at(self, size: Size, where: str = "Trained.at") -> "Trained":
-        """At another resolution, its schedule shifted to it; one stated for no resolution is that of the run's own."""
+        """At another resolution, the schedule shifted to it from the one that it is stated for, or the run's own."""
         config = self.config
         check_sides(config.codec.shape(size)[1:], config.network.divisor, where)
         schedule = config.schedule.stated_for(config.data.resolution)
@@ -141,7 +130,7 @@ class Trained:
         """The images that it was trained on, at the size of its samples.
 
         Raises:
-            SnriseError: for a run on data of its own, which only Python knows.
+            SnriseError: for a run on data given as Python objects.
         """
         return experiment.compared(self.config)
 
@@ -154,28 +143,27 @@ def _label(name: str, classes: tuple[str, ...]) -> int:
 
 def newest(path: Path) -> Path:
     """The newest whole checkpoint of a run's folder, the file itself, or that of a built-in model's name."""
-    files = _files(path)
-    found, broken = newest_whole(files, lambda file: (read_header(file), file)[1])
-    if found is None:
+    header, broken = newest_whole(_files(path), read_header)
+    if header is None:
         raise SnriseError("; ".join(broken))
-    return found
+    return header.path
 
 
 def saved(file: Path) -> tuple[Checkpoint, RunConfig]:
-    """What a file of weights says of itself, and the settings of the run that they are of."""
+    """The header of a file of weights, and the settings of their run."""
     header = read_header(file)
     return header, parse(documents.document_of(header.config, str(file)))
 
 
 def beginning(path: Path) -> str:
-    """What a run that begins with these weights remembers: the newest checkpoint, or a built-in model by its name."""
+    """How settings refer to weights to initialise from: the newest checkpoint, or a built-in model by name."""
     return str(path) if located(path) != path else str(newest(path))
 
 
 def transferred(path: Path) -> dict[str, Any]:
-    """The settings of a run, to begin another with its weights: at any resolution, its schedule follows the rule.
+    """The settings of a new run that is initialised from another: at any resolution, the schedule is shifted to it.
 
-    A schedule that was right at the run's own resolution, and is stated for none, is stated for that one.
+    A schedule that is stated for no resolution is stated for that of the other run.
     """
     start = beginning(path)
     _, config = saved(located(Path(start)))
@@ -187,37 +175,35 @@ def transferred(path: Path) -> dict[str, Any]:
 
 
 def _files(path: Path) -> list[Path]:
-    found = located(path)
-    files = [found] if found.is_file() else checkpoints(found / "checkpoints")
+    place = located(path)
+    files = [place] if place.is_file() else checkpoints(place / "checkpoints")
     if not files:
         raise no_checkpoint(path)
     return files
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is for `load`: a run's folder, a file, or a built-in model's name."""
-    found = located(path)
-    return found.is_file() or (found / "checkpoints").is_dir()
+    """Whether `load` accepts it: a run's folder, a file, or a built-in model's name."""
+    place = located(path)
+    return place.is_file() or (place / "checkpoints").is_dir()
 
 
 def load(
     path: str | Path, *, network: nn.Module | None = None, ema: bool = True, width: float | None = None,
     device: torch.device | str | None = None,
 ) -> Trained:
-    """The network of a run's folder (its newest whole checkpoint), of one checkpoint, or of exported weights.
-
-    Of those, there are some built in, by name: see `models`. A path that exists comes before such a name.
+    """The network of a run's folder (its newest whole checkpoint), a checkpoint, exported weights, or a built-in model.
 
     Args:
-        path: where the weights are.
-        network: the network that they are put into; needed for a run of a network that is none of snrise's.
+        path: of the weights, or the name of a built-in model (see `models`); an existing path takes precedence.
+        network: the network to load them into; required for a run of a custom network.
         ema: the averaged weights, or the last ones.
-        width: that of the average, for a run that keeps some to make others of: see `training.averages`.
-        device: where the network is built; one that is given stays where it is.
+        width: of the average, for a run with `training.averages`.
+        device: where the network is built; a given one is not moved.
 
     Raises:
-        SnriseError: if there is none, or none is whole; if they are of another network; without `ema`, for exported
-            weights, which are averaged; or with a width, where no averages were kept.
+        SnriseError: if there are no weights, or no whole ones; if they do not fit the network; without `ema`, for
+            exported weights, which are averaged; or with a width, where no averages were kept.
     """
     trained, broken = newest_whole(_files(Path(path)), lambda file: _open(file, network, ema, width, device))
     if trained is None:
@@ -226,7 +212,7 @@ def load(
 
 
 def averaged(file: Path, width: float | None) -> dict[str, Tensor]:
-    """The average of a width as of a checkpoint, of the parameters that its run trains; none without a width."""
+    """The average of a width at a checkpoint, by parameter; empty without a width."""
     if width is None:
         return {}
     require(0 < width < WIDEST, "--ema", width, f"a width above 0, below {WIDEST:.3f}")

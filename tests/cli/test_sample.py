@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 import snrise
 from snrise import cli
 from snrise.config import to_yaml
+from snrise.generation import draw_labels
 from snrise.runs import gallery
 from snrise.runs.gallery import command_of, origin_of
 from snrise.samplers import GRIDS, SAMPLERS, Ancestral
 from snrise.schedules import shift_factor
-from snrise.training import draw_labels, save_state
+from snrise.training import save_state
 from tiny import command, config, fails, generation_of, perturbed, pixels, run, size_of, state_of
 
 FLAGS = ["activities", "flags", "symbols"]

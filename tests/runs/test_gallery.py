@@ -13,10 +13,10 @@ from PIL import Image
 
 from snrise import experiment
 from snrise._errors import SnriseError
+from snrise.files import held
 from snrise.runs import gallery as module
 from snrise.runs.gallery import SETTINGS, Gallery, as_png, command_of, origin_of
 from snrise.trained import Trained
-from snrise.training.files import held
 from tiny import config, perturbed
 
 NAMES = ("activities", "flags", "symbols")

@@ -3,6 +3,7 @@
 Twenty kills take minutes: they are in the second stage, `-m slow`; three are in every run of the tests.
 """
 
+import importlib.util
 import multiprocessing
 import random
 import time
@@ -11,22 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import own
 from snrise.training import checkpoints, latest, read_header
 from tiny import DOCUMENT, comparable, train_apart
 
 SETTINGS = ("data.flip=true", "training.class_dropout=0.3", "training.optimizer=muon", "log.every=72")
 
 
-@pytest.fixture
-def trainer(tmp_path):
-    """Starts `snrise train` in a process of its own, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tiny"])
-    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 
-    def start(folder, *settings):
-        process = context.Process(target=train_apart, args=(
-            [tmp_path / "tiny.yaml", *SETTINGS, *settings, "--out", folder],))
+
+@pytest.fixture
+def start():
+    """Starts a function in a process of its own, forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["own", "tiny", "diffusers.models.unets.unet_2d"])
+
+    def start(function, *arguments):
+        process = context.Process(target=function, args=arguments)
         process.start()
         return process
 
@@ -52,18 +55,16 @@ def kill_somewhere(process, folder, draw):
     process.join()
 
 
-@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-@pytest.mark.parametrize(("kills", "images"), [(3, 800), pytest.param(20, 3200, marks=pytest.mark.slow)])
-def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, trainer, kills, images):
-    length = f"training.images={images}"
-    straight = trainer(tmp_path / "straight", length, f"log.checkpoint={images}")
+def kill_again_and_again(tmp_path, begin, kills, images):
+    """Train without a break, and with as many kills: `begin` starts a process for a folder, saving so often."""
+    straight = begin(tmp_path / "straight", images)
     straight.join()
     assert straight.exitcode == 0
     draw, folder = random.Random(), tmp_path / "killed" / "checkpoints"
     for _ in range(kills):
-        kill_somewhere(trainer(tmp_path / "killed", length, "log.checkpoint=8"), folder, draw)
+        kill_somewhere(begin(tmp_path / "killed", 8), folder, draw)
     assert read_header(checkpoints(folder)[0]).images_seen < images
-    last = trainer(tmp_path / "killed", length, "log.checkpoint=8")
+    last = begin(tmp_path / "killed", 8)
     last.join()
     assert last.exitcode == 0
     ends = [latest(tmp_path / name / "checkpoints") for name in ("straight", "killed")]
@@ -78,3 +79,26 @@ def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, train
     logs = [comparable(tmp_path / name / "log.jsonl") for name in ("straight", "killed")]
     assert logs[0] == logs[1]
     assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(("kills", "images"), [(3, 800), pytest.param(20, 3200, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, start, kills, images):
+    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
+    settings = [tmp_path / "tiny.yaml", *SETTINGS, f"training.images={images}"]
+
+    def begin(folder, every):
+        return start(train_apart, [*settings, f"log.checkpoint={every}", "--out", folder])
+
+    kill_again_and_again(tmp_path, begin, kills, images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["own", "diffusers"])
+def test_so_does_a_run_of_objects_of_ones_own(tmp_path, start, kind):
+    if kind == "diffusers" and importlib.util.find_spec("diffusers") is None:
+        pytest.skip("needs diffusers")
+
+    def begin(folder, every):
+        return start(own.train_apart, kind, folder, 800, every)
+
+    kill_again_and_again(tmp_path, begin, 6, 800)

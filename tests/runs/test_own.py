@@ -6,72 +6,20 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from diffusers import UNet2DModel
-from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import snrise
+from own import NETWORKS, Mine, Pictures, experiment, made, unet
 from snrise import planning
 from snrise.config import Log, Sampling
 from snrise.data import Dataset, Emoji, Indexed, Preprocess, Streamed, as_data
 from snrise.metrics import FEATURES
 from snrise.networks import ViTConfig, build
-from snrise.networks.adapters import DiffusersUNet
-from snrise.precision import Precision
 from snrise.process import Prediction, Target
 from snrise.schedules import Cosine, for_resolution
 from snrise.training import TrainState, latest, read_header, train
 from snrise.weightings import MinSnr
 from tiny import POOLED, comparable, scramble
-
-QUIET = Log(every=16, samples=10**9, grid=4, tensorboard=False)
-
-
-class Mine(nn.Module):
-    """A network that snrise knows nothing of."""
-
-    classes = 2
-
-    def __init__(self, width=8):
-        super().__init__()
-        self.enter = nn.Conv2d(3, width, 3, padding=1)
-        self.told = nn.Linear(1, width)
-        self.label = nn.Embedding(3, width)
-        self.drop = nn.Dropout(0.2)
-        self.leave = nn.Conv2d(width, 3, 3, padding=1)
-
-    def forward(self, z, logsnr, labels=None):
-        labels = torch.full((len(z),), 2, device=z.device) if labels is None else labels
-        h = self.enter(z) + (self.told(logsnr[:, None] / 10) + self.label(labels))[:, :, None, None]
-        return self.leave(self.drop(torch.relu(h)))
-
-
-def unet():
-    """A U-Net of diffusers', through the adapter."""
-    model = UNet2DModel(block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1, num_class_embeds=3,
-                        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
-    return DiffusersUNet(model, classes=2)
-
-
-NETWORKS = {"own": Mine, "diffusers": unet}
-
-
-class Pictures:
-    """Dark and bright noise, 8 × 16 px."""
-
-    classes = ("dark", "bright")
-
-    def __init__(self, count=40):
-        self.count = count
-        self.targets = [i % 4 == 0 for i in range(count)]
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        grey = torch.randint(0, 128, (3, 8, 16), generator=generator, dtype=torch.uint8)
-        return grey + 127 * self.targets[index], self.targets[index]
 
 
 class Endless(IterableDataset):
@@ -80,18 +28,6 @@ class Endless(IterableDataset):
     def __iter__(self):
         pictures = Pictures()
         return (pictures[i] for i in range(len(pictures)))
-
-
-def made(kind, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return NETWORKS[kind]()
-
-
-def experiment(network, data=None, **changes):
-    settings = {"images": 96, "batch": 8, "warmup": 16, "ema_half_life": 20, "log": QUIET,
-                "sampling": Sampling(steps=2), "precision": Precision.FP32}
-    return snrise.Experiment(data=Pictures() if data is None else data, network=network, **settings | changes)
 
 
 def trained(how, folder, steps=None):
@@ -162,6 +98,14 @@ def test_the_settings_are_those_of_the_objects(tmp_path):
     assert model.generation().schedule == schedule
     assert model.generation().target == Target(Prediction.EPS)
     assert (model.config.loss.weighting, model.config.seed) == (MinSnr(gamma=3.0), 4)
+
+
+@pytest.mark.parametrize(("settings", "warmup"), [
+    ({"images": 300}, 30), ({"images": 100_000}, 1000), ({"images": 300, "warmup": 200}, 200),
+])
+def test_the_warm_up_of_a_short_run_is_short(settings, warmup):
+    how = snrise.Experiment(data=Pictures(), network=Mine(), **settings)
+    assert (how.warmup, how.rate.warmup, how.settings.training.warmup) == (warmup, warmup, warmup)
 
 
 @pytest.mark.parametrize("data", [

@@ -7,11 +7,10 @@ import yaml
 from PIL import Image
 
 from snrise._errors import SnriseError
+from snrise.checkpoint import checkpoints, latest
 from snrise.data import Batch
 from snrise.experiment import Experiment
 from snrise.runs import Run, summarize
-from snrise.training import checkpoints, latest
-from snrise.training.averages import snapshots
 from tiny import comparable, config, objects
 
 
@@ -104,17 +103,17 @@ def test_averages_of_a_stretch_that_was_rolled_back_are_forgotten(tmp_path):
     with opened(tmp_path / "run", *settings) as run:
         for _ in zip(range(4), run, strict=False):
             pass
-    assert [int(p.stem) for p in snapshots(run.folder.averages)] == [16, 32]
+    assert [int(p.stem) for p in checkpoints(run.folder.averages)] == [16, 32]
     latest(run.folder.checkpoints).unlink()
     with opened(tmp_path / "run", *settings) as run:
         assert run.state.images_seen == 16
-        assert [int(p.stem) for p in snapshots(run.folder.averages)] == [16]
+        assert [int(p.stem) for p in checkpoints(run.folder.averages)] == [16]
         list(run)
         run.save()
     with opened(tmp_path / "other", *settings) as other:
         list(other)
         other.save()
-    mine, theirs = (snapshots(each.folder.averages) for each in (run, other))
+    mine, theirs = (checkpoints(each.folder.averages) for each in (run, other))
     assert [p.name for p in mine] == [p.name for p in theirs]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(mine, theirs, strict=True))
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from snrise._errors import SnriseError
+from snrise.checkpoint import checkpoints as snapshots
 from snrise.training import Ema, Power, TrainState, adamw, load_latest, save_state
-from snrise.training.averages import Profile, _product, average, forget_later, save_averages, shares, snapshots
+from snrise.training.averages import Profile, _product, average, forget_later, save_averages, shares
 from tiny import config, run, state_of
 
 KEPT = (Power(0.05), Power(0.1))

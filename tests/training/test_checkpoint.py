@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import snrise
-from snrise import experiment
+from snrise import checkpoint, experiment
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
+from snrise.files import write_atomically
 from snrise.training import (
     BrokenCheckpoint,
-    checkpoint,
     latest,
     load_latest,
     load_network,
@@ -24,8 +23,7 @@ from snrise.training import (
     read_header,
     save_state,
 )
-from snrise.training.files import write_atomically
-from tiny import config, moments, run, state_of
+from tiny import config, edited, moments, run, state_of
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +41,6 @@ def trained(dataset, classes):
     begun = state_of(config(), classes)
     run(begun, config(), 2, dataset)
     return begun
-
-
-def edited(path, out, change=lambda tensors: None, header=lambda header: None, sums=True):
-    """A copy of a checkpoint with its tensors and header changed, with the checksums of that or those it had."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors, told = load_file(path), json.loads(metadata["snrise"])
-    change(tensors)
-    header(told)
-    metadata |= {"snrise": json.dumps(told)}
-    if sums:
-        parts = {part: checkpoint.checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
-        metadata["checksums"] = json.dumps(parts | {"header": checkpoint.header_sum(metadata)})
-    save_file(tensors, out, metadata)
-    return out
 
 
 def same(a, b):

@@ -18,7 +18,8 @@ import json, torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from snrise import Experiment, documents
-from snrise.training import Generation, TrainState, generate, train
+from snrise.generation import Generation, generate
+from snrise.training import TrainState, train
 
 class Dtypes(TorchDispatchMode):
     found = set()

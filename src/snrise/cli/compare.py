@@ -20,11 +20,11 @@ from snrise.cli.stopping import stop_signals
 from snrise.config import RunConfig
 from snrise.cpu import keep_freed_memory
 from snrise.experiment import Experiment
+from snrise.files import write_atomically
 from snrise.metrics import Better, extractor_named
 from snrise.quantities import parse_count, parse_time
 from snrise.runs import measure
 from snrise.runs.comparison import Comparison, Point, Row, check_alike, curve, table
-from snrise.training.files import write_atomically
 
 __all__ = ["compare"]
 

@@ -25,10 +25,10 @@ from snrise.evaluation import likelihood as measured_likelihood
 from snrise.evaluation.fitting import EVALUATIONS, STEPS
 from snrise.evaluation.judging import unseen
 from snrise.experiment import held_out as held_out_of
+from snrise.files import write_atomically
 from snrise.metrics import extractor_named
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
-from snrise.training.files import write_atomically
 
 __all__ = ["evaluate"]
 

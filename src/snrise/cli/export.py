@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from snrise.export import WeightFormat, export_weights
 from snrise.trained import averaged, newest, saved
-from snrise.training import WeightFormat, export_weights
 
 __all__ = ["export"]
 

@@ -1,4 +1,4 @@
-"""The one progress bar of long commands; where there is no terminal, a line now and then."""
+"""The progress bar of long commands; without a terminal, a line at intervals."""
 
 import threading
 import time
@@ -13,18 +13,18 @@ from snrise.quantities import duration, speed
 
 __all__ = ["Watch", "on_stderr", "watched"]
 
-#: Without a terminal, seconds to the first line, and from one to the next.
+#: Without a terminal, seconds before the first line, and between lines.
 FIRST, EVERY = 10.0, 30.0
 
 
 def on_stderr() -> Console:
-    """Where commands tell how far they are whose results go to standard output."""
+    """The console for progress of commands that print results on standard output."""
     return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @final
 class Watch:
-    """How far a job has come: call it with what is done."""
+    """The progress of a job: call it with the amount done."""
 
     def __init__(self, name: str, total: float | None, unit: str, done: float) -> None:
         self.name, self.total, self.unit = name, total, unit
@@ -38,17 +38,17 @@ class Watch:
 
     @property
     def rate(self) -> float:
-        """Units a second, since it began."""
+        """Units per second since the start."""
         return (self.done - self.begun) / max(1e-9, time.monotonic() - self.started)
 
     @property
     def speed(self) -> str:
-        """The same in words; nothing while nothing is done."""
+        """The rate in words; empty until something is done."""
         return "" if self.rate <= 0 else speed(self.rate, self.unit)
 
     @property
     def count(self) -> str:
-        """What is done, of how much."""
+        """The amount done, of the total."""
         total = "" if self.total is None else f" of {self.total:,.0f}"
         return f"{int(self.done):,}{total} {self.unit}"
 
@@ -65,7 +65,7 @@ def watched(
 ) -> Iterator[Watch]:
     """A bar on a terminal: share, count, speed, time left. Elsewhere a line after `first` seconds, then each `every`.
 
-    Lines come from a thread of their own, also while a step takes long.
+    A background thread prints them, so that a long step does not delay them.
     """
     watch = Watch(name, total, unit, done)
     show = _bar(console, watch, transient) if console.is_terminal else _lines(console, watch, first, every)

@@ -14,12 +14,12 @@ from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
 from snrise.cli.stopping import stop_signals
 from snrise.cpu import keep_freed_memory
+from snrise.files import write_atomically
+from snrise.generation import State
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
 from snrise.runs.gallery import Gallery, as_png
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
-from snrise.training import State
-from snrise.training.files import write_atomically
 
 __all__ = ["sample"]
 
@@ -147,13 +147,13 @@ def sample(
 
 def _open(run: Path, ema: bool, device: torch.device) -> Trained:
     trained = load(run, ema=ema, device=device)
-    for told in trained.broken:
-        _warn(f"passed over a broken checkpoint: {told}")
+    for problem in trained.broken:
+        _warn(f"passed over a broken checkpoint: {problem}")
     return trained
 
 
 def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
-    """Where the pictures shall be; a folder has no suffix."""
+    """Where the pictures go; a folder has no suffix."""
     if states is not None:
         require(out is None, "--out", str(out), "either --out or --states")
         if states.suffix.lower() not in (".png", *ANIMATIONS):
@@ -167,16 +167,16 @@ def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
 
 
 def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
-    """Single pictures in a folder; a signal stops it after the batch at hand."""
-    found = None
+    """Single pictures in a folder; a signal stops it after the current batch."""
+    existing = None
     with stop_signals() as stopped, watched(on_stderr(), len(numbers)) as watch:
         for done in gallery.fill(folder, numbers, batch, watch):
-            if found is None:
-                found = watch.begun = done
+            if existing is None:
+                existing = watch.begun = done
             watch(done)
             if stopped and done < len(numbers):
                 break
-    there = f", {found} of them from before" if found else ""
+    there = f", {existing} of them from before" if existing else ""
     if done < len(numbers):
         typer.echo(f"stopped: {done} of {len(numbers)} pictures in {folder}/{there}; the same command goes on")
         raise typer.Exit(128 + stopped[0])
@@ -184,7 +184,7 @@ def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
 
 
 def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
-    _check_pixels(*grid_size(len(numbers), gallery.how.whole_size), "a folder of single pictures: --out DIR")
+    _check_pixels(*grid_size(len(numbers), gallery.generation.whole_size), "a folder of single pictures: --out DIR")
     with watched(on_stderr(), len(numbers)) as watch:
         images = torch.cat(list(gallery.draw(numbers, batch, watch)))
     picture = plots.sample_grid(images)
@@ -193,11 +193,11 @@ def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> Non
 
 
 def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
-    """A strip or an animation of evenly chosen states, the last one among them."""
+    """A strip or an animation of evenly spaced states, including the last."""
     require(len(numbers) <= SHOWN, "--number", len(numbers), f"up to {SHOWN} with --states")
-    steps, suffix = len(gallery.how.logsnrs) - 1, path.suffix.lower()
+    steps, suffix = len(gallery.generation.logsnrs) - 1, path.suffix.lower()
     shown = min(steps + 1, FRAMES if suffix in ANIMATIONS else COLUMNS)
-    height, width = gallery.how.whole_size
+    height, width = gallery.generation.whole_size
     _check_pixels(2 * len(numbers) * height, COLUMNS * width, "fewer: -n 1")
     chosen = {round(i * steps / (shown - 1)) for i in range(shown)}
     kept: list[State] = []
@@ -215,7 +215,7 @@ def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:
 
 
 def _check_pixels(width: int, height: int, fix: str) -> None:
-    """Raise for a picture so large that programs refuse to open it."""
+    """Raise for a picture too large for programs to open."""
     most = Image.MAX_IMAGE_PIXELS or 0
     require(width * height <= most, "--number", f"a picture of {width}x{height}", f"up to {most:,} pixels", fix)
 

@@ -93,7 +93,7 @@ def on_schedule(trained: Trained, text: str | None, warn: Callable[[str], None])
 
 def check_guidance(gallery: Gallery, given: bool) -> None:
     """Raise for guidance that was asked for and could not be, and for a weak run that is no weaker self."""
-    own, weak, scale = gallery.trained, gallery.weak, gallery.how.sampling.guidance
+    own, weak, scale = gallery.trained, gallery.weak, gallery.generation.sampling.guidance
     if weak is None:
         if given:
             allowed = "1: this run was trained without classes"

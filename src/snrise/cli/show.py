@@ -1,4 +1,4 @@
-"""`snrise show`: what a run has done so far, in words and curves."""
+"""`snrise show`: a run so far, as a table and curves."""
 
 import json
 import math
@@ -15,8 +15,8 @@ from snrise.config import RunConfig
 from snrise.models import located
 from snrise.runs import Summary, summarize
 from snrise.runs.gallery import command_of, origin_of
+from snrise.runs.logs import Meter
 from snrise.trained import saved
-from snrise.training.logs import Meter
 
 __all__ = ["show"]
 
@@ -42,7 +42,7 @@ def show(
     summary = summarize(run)
     console = _table(_rows(run, summary))
     for event in summary.events[-5:]:
-        console.print(_told(event), style="yellow")
+        console.print(_event(event), style="yellow")
     if not summary.lines:
         console.print("nothing is logged yet, so there are no curves")
         return
@@ -53,7 +53,7 @@ def show(
 
 
 def _table(rows: Iterable[tuple[str, str | int]]) -> Console:
-    """Print names and values; the console, to say more."""
+    """Print names and values; returns the console."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for name, value in rows:
         console.print(f"{name:<15}{value}")
@@ -61,7 +61,7 @@ def _table(rows: Iterable[tuple[str, str | int]]) -> Console:
 
 
 def _show_picture(origin: dict[str, Any]) -> None:
-    """What a picture says of how it was made, and the command that makes it again."""
+    """The settings embedded in a picture, and the command that reproduces it."""
     console = _table(
         (name, value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False))
         for name, value in origin.items()
@@ -70,7 +70,7 @@ def _show_picture(origin: dict[str, Any]) -> None:
 
 
 def _show_weights(file: Path) -> None:
-    """What a file says of its weights: what they were trained on, and the classes that they know."""
+    """The header of a file of weights: what they were trained on, and their classes."""
     header, config = saved(file)
     classes = header.extra.get("classes")
     console = _table([
@@ -81,7 +81,7 @@ def _show_weights(file: Path) -> None:
 
 
 def _about(config: RunConfig, place: Path) -> list[tuple[str, str]]:
-    """What is true of a run from its beginning."""
+    """The fixed properties of a run."""
     made, network = config.made_with, type(config.network).__name__.removesuffix("Config")
     height, width = config.data.resolution
     return [
@@ -92,7 +92,7 @@ def _about(config: RunConfig, place: Path) -> list[tuple[str, str]]:
 
 
 def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:
-    """Names and values of the table."""
+    """The rows of the table."""
     config, last = summary.config, summary.lines[-1] if summary.lines else None
     rows = _about(config, run)
     if last is not None:
@@ -110,7 +110,7 @@ def _rows(run: Path, summary: Summary) -> list[tuple[str, str]]:
     return [*rows, ("checkpoints", newest)]
 
 
-def _told(event: dict[str, Any]) -> str:
+def _event(event: dict[str, Any]) -> str:
     """An event in one line."""
     what = f"dropped ({event['where']})" if event["event"] == "fault" else f"spike, usually {event['usual_loss']:.4f}"
     worst = event["images"][0]

@@ -1,4 +1,4 @@
-"""How a long command is asked to stop."""
+"""Stopping a long command by a signal."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ __all__ = ["stop_signals"]
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that fills when the process is asked to stop: once to save first, twice to stop at once."""
+    """A list of signals received: after the first a command saves and stops; the second raises KeyboardInterrupt."""
     received: list[int] = []
 
     def stop(number: int, frame: Any) -> None:

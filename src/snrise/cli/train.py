@@ -1,4 +1,4 @@
-"""`snrise train`: settings to a run's folder, with a progress bar on the way."""
+"""`snrise train`: from settings to a run's folder, with a progress bar."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,16 +6,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from snrise import growing
-from snrise._errors import require
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
-from snrise.config import parse, to_yaml
+from snrise.config import to_yaml
 from snrise.cpu import keep_freed_memory
-from snrise.experiment import Experiment, dataset
+from snrise.experiment import Experiment
 from snrise.runs import Run, RunFolder
-from snrise.runs.starting import cautions, document_for, introduction, paced, time_for
+from snrise.runs.starting import paced, prepare, time_for, train_until
+from snrise.training import Report
 
 __all__ = ["train"]
 
@@ -63,34 +62,34 @@ def train(
     console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds = None if budget is None else time_for(budget, given)
-    config = growing.with_measured_bands(parse(document_for(given, data, resolution, start, grow)))
-    where, images = device_of(device), dataset(config)
     measured = seconds is not None or not dry_run
-    experiment = Experiment.of(config, data=images, device=where if measured else "meta")
-    for line in introduction(experiment, where):
-        console.print(line)
-    for line in cautions(experiment, where):
-        console.print(line, style="yellow")
-    folder = out or Path("runs") / config.name
-    require(not folder.is_file(), "--out", str(folder), "a run's folder", "begin with a file's weights: --from FILE")
+    experiment, folder = prepare(
+        given, data, resolution, start, grow, out=out, device=device_of(device), weights=measured, tell=console.print,
+        warn=lambda line: console.print(line, style="yellow"),
+    )
     keep_freed_memory()
     if measured:
-        experiment = paced(experiment, RunFolder(folder), seconds, console.print)
+        experiment = paced(experiment, folder, seconds, console.print)
     if dry_run:
         typer.echo(to_yaml(experiment.settings), nl=False)
         return
-    with Run(experiment, folder, console.print) as run, stop_signals() as stopped:
-        state = run.state
-        with watched(console, experiment.images, done=state.images_seen, transient=False) as watch:
-            for report in run:
+    _run(experiment, folder, console)
+
+
+def _run(experiment: Experiment, folder: RunFolder, console: Console) -> None:
+    """Train with a progress bar, to the end or until a signal."""
+    with Run(experiment, folder.path, console.print) as run, stop_signals() as stopped:
+        with watched(console, experiment.images, done=run.state.images_seen, transient=False) as watch:
+
+            def stop(report: Report) -> bool:
                 watch(report.images_seen, note=f"loss {report.loss:.4f}")
-                if stopped:
-                    break
-        run.save()
-        if images.skipped:
-            console.print(f"{len(images.skipped)} images could not be read and were skipped: {run.folder.skipped}")
+                return bool(stopped)
+
+            train_until(run, stop)
+        if run.data.skipped:
+            console.print(f"{len(run.data.skipped)} images could not be read and were skipped: {folder.skipped}")
         if not stopped:
-            console.print(f"done: {run.draw()}\nmore pictures: snrise sample {folder}")
+            console.print(f"done: {run.draw()}\nmore pictures: snrise sample {folder.path}")
     if stopped:
-        console.print(f"stopped at {state.images_seen:,} images and saved; the same command goes on")
+        console.print(f"stopped at {run.state.images_seen:,} images and saved; the same command goes on")
         raise typer.Exit(128 + stopped[0])

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, require
 from snrise.data import ByIndex, cache_home
+from snrise.files import write_atomically
 from snrise.metrics import Extractor, Statistics
-from snrise.training.files import write_atomically
 
 __all__ = ["Reference"]
 

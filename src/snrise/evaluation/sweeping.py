@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from snrise._errors import SnriseError
 from snrise.evaluation.judging import judge, measures
 from snrise.evaluation.reference import Reference
+from snrise.files import write_atomically
 from snrise.trained import Trained
-from snrise.training.files import write_atomically
 
 __all__ = ["Way", "counted", "sweep", "ways"]
 

@@ -1,4 +1,4 @@
-"""Trained models that come with the package: exported weights, each by the name of its file."""
+"""Built-in models: exported weights that come with the package, each named by its file."""
 
 import difflib
 from importlib import resources
@@ -17,12 +17,12 @@ def models() -> dict[str, Path]:
 
 
 def located(path: Path) -> Path:
-    """The path itself, or the file of the built-in model that it names; what exists comes before what is built in."""
+    """The path itself, or the file of the built-in model of that name; an existing path takes precedence."""
     return path if path.exists() else models().get(str(path), path)
 
 
 def no_checkpoint(path: Path) -> SnriseError:
-    """The error of a path where there is nothing to sample from."""
+    """The error for a path without weights."""
     names = list(models())
     close = [] if path.exists() else difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     built_in = f", or a built-in model: {', '.join(names)}" if names else ""

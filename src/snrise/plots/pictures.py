@@ -12,11 +12,11 @@ from torch import Generator, Tensor
 from snrise._errors import invalid, require, unknown
 from snrise._typing import Size
 from snrise.data import to_float, to_uint8
+from snrise.generation import State
 from snrise.plots.style import GREY, GRID, INK, font, logsnr_text, size_text
 from snrise.pooling import pool, pooled_logsnr
 from snrise.process import VariancePreserving, diffuse
 from snrise.schedules import Schedule
-from snrise.training import State
 
 #: Pixels around and between the parts of a labelled picture.
 MARGIN, GAP = 24, 10

@@ -1,6 +1,6 @@
-"""A run and its folder: settings that cannot drift, logs, pictures, checkpoints, and what happens when things break.
+"""A run and its folder: fixed settings, logs, grids of samples, checkpoints, and recovery from faults.
 
-    config.yaml           all settings, also those not given, and what made the run
+    config.yaml           all settings, defaults included, and the versions and data that made the run
     checkpoints/*.safetensors
     log.jsonl             means over each interval
     events.jsonl          loss spikes and dropped steps, with λ and file names

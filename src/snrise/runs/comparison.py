@@ -16,12 +16,12 @@ from snrise.data import ByIndex
 from snrise.documents import differences
 from snrise.evaluation import Reference, judge, measures
 from snrise.experiment import Experiment, compared
+from snrise.files import write_atomically
 from snrise.metrics import Better, Extractor
 from snrise.runs.run import Run
 from snrise.runs.summary import summarize
 from snrise.trained import load
 from snrise.training import checkpoints
-from snrise.training.files import write_atomically
 
 __all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "table"]
 

@@ -1,4 +1,4 @@
-"""The folder of a run, and whether a config may go on in it."""
+"""The folder of a run, and whether a run with given settings may resume in it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from snrise.training import checkpoints, newest_whole, read_header
 
 __all__ = ["MAY_CHANGE", "RunFolder", "saved_config", "settle"]
 
-#: Settings, or groups of them, that may differ between a run and the config it goes on with.
+#: Settings, or groups of them, that may change when a run is resumed.
 MAY_CHANGE = (
     "name", "log", "sampling", "data.path", "data.unreadable", "data.cache", "data.cache_folder", "data.workers",
     *(f"training.{name}" for name in (
@@ -23,7 +23,7 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the files of a run are."""
+    """The paths of a run's files."""
 
     path: Path
 
@@ -44,36 +44,36 @@ class RunFolder:
 
     @property
     def images_seen(self) -> int:
-        """How far the newest whole checkpoint is; 0 without one."""
+        """The images seen by the newest whole checkpoint; 0 without one."""
         newest, _ = newest_whole(checkpoints(self.checkpoints), read_header)
         return 0 if newest is None else newest.images_seen
 
     @property
     def log(self) -> Path:
-        """Means over intervals, a JSON object a line."""
+        """Means over intervals, one JSON object per line."""
         return self.path / "log.jsonl"
 
     @property
     def events(self) -> Path:
-        """Spikes and dropped steps, a JSON object a line."""
+        """Spikes and dropped steps, one JSON object per line."""
         return self.path / "events.jsonl"
 
     @property
     def skipped(self) -> Path:
-        """Files that could not be read."""
+        """The list of files that could not be read."""
         return self.path / "skipped.txt"
 
     @property
     def samples(self) -> Path:
-        """The folder of its grids."""
+        """The folder of its grids of samples."""
         return self.path / "samples"
 
 
 def settle(folder: RunFolder, config: RunConfig) -> list[str]:
-    """Whether a config may go on in a folder: the settings that change, in words.
+    """Check that a run may be resumed with these settings; returns the changes, each in words.
 
-    The run's settings are those in its newest readable checkpoint, which made the weights, or else in its config.yaml.
-    Settings that an earlier version did not know are what they are by default.
+    The settings of a run are those of its newest whole checkpoint, or else of its config.yaml. Settings unknown to the
+    version that wrote them have their defaults.
 
     Raises:
         SnriseError: if a setting differs that may not change; it names every one that differs.
@@ -82,9 +82,9 @@ def settle(folder: RunFolder, config: RunConfig) -> list[str]:
     if old is None:
         return []
     differing = [d for d in documents.differences(plain(old), plain(config)) if not d[0].startswith("made_with")]
-    told = {key: f"{key} was {before!r}, now {now!r}" for key, before, now in differing}
-    free = [text for key, text in told.items() if _may_change(key)]
-    fixed = [text for key, text in told.items() if not _may_change(key)]
+    changes = {key: f"{key} was {before!r}, now {now!r}" for key, before, now in differing}
+    free = [text for key, text in changes.items() if _may_change(key)]
+    fixed = [text for key, text in changes.items() if not _may_change(key)]
     if fixed:
         also = f"; these may change: {', '.join(free)}" if free else ""
         raise SnriseError(

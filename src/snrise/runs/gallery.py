@@ -1,4 +1,4 @@
-"""Pictures by number, each with what made it, in a folder that is gone on with where it was left.
+"""Generated pictures by number, each with its settings embedded, in a folder that can be filled in several runs.
 
 >>> gallery = Gallery(trained=snrise.load("runs/emoji-32"), seed=1)  # doctest: +SKIP
 >>> for done in gallery.fill(Path("pictures"), range(10_000)):  # doctest: +SKIP
@@ -26,16 +26,16 @@ from snrise import documents
 from snrise._errors import SnriseError, invalid
 from snrise._typing import Labels
 from snrise.construct import construct, plain
+from snrise.files import held, write_atomically
+from snrise.generation import Generation, State, generate, trajectory
 from snrise.samplers import Grid
 from snrise.trained import Trained
-from snrise.training import Generation, State, generate, trajectory
-from snrise.training.files import held, write_atomically
 
 __all__ = ["KEY", "SETTINGS", "Gallery", "as_png", "command_of", "origin_of"]
 
-#: The name of a PNG's text that says how it was made.
+#: The keyword of a PNG's text chunk with the settings that it was generated with.
 KEY = "snrise"
-#: The file of a folder of pictures that says how they are made.
+#: The file of a folder of pictures with the settings that they are generated with.
 SETTINGS = "sampling.json"
 #: How every PNG begins and ends; PNG specification, 5.2 and 11.2.5.
 PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -44,10 +44,10 @@ PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """All pictures that a network makes of a seed. Each depends on its number, the seed and its class only.
+    """The pictures of a network and a seed. Each depends on its number, the seed and its class only.
 
-    `classes` are names that the pictures take turns in; without any, classes are those of the data, as often as there.
-    `weak` is a weaker run that guidance leads away from.
+    `classes` are names that the pictures cycle through; without any, classes are drawn in the data's proportions.
+    `weak` is a weaker run to guide away from (autoguidance).
     """
 
     trained: Trained
@@ -56,8 +56,8 @@ class Gallery:
     weak: Trained | None = None
 
     @cached_property
-    def how(self) -> Generation:
-        """The way from noise to pictures."""
+    def generation(self) -> Generation:
+        """How pictures are sampled."""
         return self.trained.generation(None if self.weak is None else self.weak.network)
 
     def labels(self, numbers: range) -> Labels | None:
@@ -74,15 +74,15 @@ class Gallery:
         self, numbers: range, labels: Labels | None, batch: int, watch: Callable[[float], None] | None
     ) -> Iterator[Tensor]:
         return generate(
-            self.how, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start, watch=watch
+            self.generation, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start, watch=watch
         )
 
     def states(self, numbers: range) -> Iterator[State]:
-        """Yield the states that some pictures pass through, all of them at a time, as `trajectory` does."""
-        return trajectory(self.how, self.labels(numbers), len(numbers), seed=self.seed, first=numbers.start)
+        """Yield the states of sampling some pictures, as `trajectory` does."""
+        return trajectory(self.generation, self.labels(numbers), len(numbers), seed=self.seed, first=numbers.start)
 
     def settings(self) -> dict[str, Any]:
-        """What all of the pictures are made with, as JSON holds it."""
+        """The settings that all of the pictures share, as JSON can hold them."""
         config = self.trained.config
         return {
             "run": _identity(self.trained), "weak": None if self.weak is None else _identity(self.weak),
@@ -91,22 +91,21 @@ class Gallery:
         }
 
     def origin(self) -> dict[str, Any]:
-        """The settings, and what computed them."""
-        device = self.how.device.type
+        """The settings, and the versions and device used."""
+        device = self.generation.device.type
         made = {"snrise": version("snrise"), "torch": str(torch.__version__), "device": device}
         return self.settings() | {"made_with": made}
 
     def fill(
         self, folder: Path, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
     ) -> Iterator[int]:
-        """Write `folder/000000.png` … of the numbers that it lacks; yield how many are there, first as it was found.
+        """Write the missing ones of `folder/000000.png` …; yield how many exist, at the start and after each batch.
 
-        A batch that lacks a picture is computed whole, so that a picture is the same to the last bit after whatever
-        interruption it is made. `watch` takes the same number more often, pictures under way as the share of their
-        steps.
+        A batch with a missing picture is computed whole, so that a picture is the same to the last bit after any
+        interruption. `watch` is called more often, with pictures in progress counted by the fraction of their steps.
 
         Raises:
-            SnriseError: if the folder holds pictures that were made otherwise, or another process fills it.
+            SnriseError: if the folder holds pictures of other settings, or another process is filling it.
         """
         with held(folder):
             self._settle(folder, numbers)
@@ -124,7 +123,7 @@ class Gallery:
                 yield len(done)
 
     def _write(self, folder: Path, places: dict[int, int], images: Tensor, labels: Labels | None) -> None:
-        """Write pictures, each by its number and its place in a batch."""
+        """Write pictures, given by their numbers and positions in the batch."""
         shared = {name: value for name, value in self.origin().items() if name != "classes"}
         names = self.trained.classes or ()
 
@@ -138,12 +137,12 @@ class Gallery:
                 pass
 
     def _settle(self, folder: Path, numbers: range) -> None:
-        """Write down how the folder's pictures are made, or raise if they were made otherwise."""
+        """Write the settings of the folder's pictures, or raise if they have others."""
         path, mine = folder / SETTINGS, self.settings()
         if path.exists():
-            told = ", ".join(f"{key} was {was!r}, now {now!r}" for key, was, now in _differences(path, mine))
-            if told:
-                raise SnriseError(f"{folder}: holds pictures that were made otherwise: {told}; choose another --out")
+            changes = ", ".join(f"{key} was {was!r}, now {now!r}" for key, was, now in _differences(path, mine))
+            if changes:
+                raise SnriseError(f"{folder}: holds pictures that were made otherwise: {changes}; choose another --out")
             return
         stray = next((_name(i) for i in numbers if (folder / _name(i)).exists()), None)
         if stray:
@@ -152,12 +151,12 @@ class Gallery:
 
 
 def _from(done: int, share: float, watch: Callable[[float], None] | None) -> Callable[[float], None] | None:
-    """What takes the pictures made of a batch of which a share is new, where `done` are there."""
+    """Maps the pictures done of a batch, of which a share is new, to the total, where `done` existed before."""
     return None if watch is None else lambda made: watch(done + share * made)
 
 
 def _identity(trained: Trained) -> dict[str, Any]:
-    """What tells a run's weights from any others."""
+    """What identifies a run's weights."""
     return {"name": trained.config.name, "images_seen": trained.images_seen, "weights": trained.fingerprint}
 
 
@@ -188,7 +187,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def as_png(picture: UInt8[Tensor, "3 h w"] | Image.Image, origin: dict[str, Any]) -> bytes:
-    """The bytes of a PNG that says, as JSON in its text `snrise`, how it was made.
+    """A PNG file with `origin` as JSON in its text chunk `snrise`.
 
     >>> picture = as_png(torch.zeros(3, 2, 2, dtype=torch.uint8), {"seed": 1})
     >>> Image.open(io.BytesIO(picture)).text["snrise"]
@@ -196,19 +195,19 @@ def as_png(picture: UInt8[Tensor, "3 h w"] | Image.Image, origin: dict[str, Any]
     """
     if isinstance(picture, Tensor):
         picture = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-    told = PngInfo()
-    told.add_itxt("Software", f"snrise {version('snrise')}")
-    told.add_itxt(KEY, json.dumps(origin, ensure_ascii=False))
+    text = PngInfo()
+    text.add_itxt("Software", f"snrise {version('snrise')}")
+    text.add_itxt(KEY, json.dumps(origin, ensure_ascii=False))
     file = io.BytesIO()
-    picture.save(file, "PNG", pnginfo=told)
+    picture.save(file, "PNG", pnginfo=text)
     return file.getvalue()
 
 
 def origin_of(path: Path) -> dict[str, Any]:
-    """How a picture was made, as it says itself.
+    """The settings embedded in a picture.
 
     Raises:
-        SnriseError: if it is no PNG of snrise's.
+        SnriseError: if it is not a PNG of snrise's.
     """
     try:
         with Image.open(path, formats=("PNG",)) as picture:
@@ -223,7 +222,7 @@ def origin_of(path: Path) -> dict[str, Any]:
 
 
 def command_of(origin: dict[str, Any]) -> str:
-    """The command that makes a picture again, from the run that its `RUN` stands for.
+    """The command that reproduces a picture; `RUN` stands for the run.
 
     >>> command_of({"number": 7, "class": "cat", "seed": 1, "resolution": [64, 96], "sampling": {"steps": 16}})
     'snrise sample RUN -n 1 --first 7 --seed 1 --class cat --resolution 64x96 sampling.steps=16'

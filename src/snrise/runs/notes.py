@@ -1,4 +1,4 @@
-"""What a user should know of the data before a night's training."""
+"""Possible problems of a data set, before a long training."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from snrise.data import Dataset, ImageFolder, order, suffix_counts
 
 __all__ = ["notes"]
 
-#: So many images, spread over the data, are looked at for their size.
+#: The size of so many images, spread over the data, is checked.
 LOOKED_AT = 256
 
 
 def notes(dataset: Dataset) -> Iterator[str]:
-    """Files that are no images, images smaller than the resolution, classes of a single image: one line for each."""
+    """A line for each of: files that are not images, images smaller than the resolution, classes of a single image."""
     source = dataset.source
     if isinstance(source, ImageFolder) and source.ignored:
         yield f"{len(source.ignored)} files in {source.path} are not read as images: {suffix_counts(source.ignored)}"
@@ -29,7 +29,7 @@ def notes(dataset: Dataset) -> Iterator[str]:
 
 
 def _smaller(dataset: Dataset, index: int) -> bool:
-    """Whether an image is smaller than the resolution; one that cannot be read will be told of in its turn."""
+    """Whether an image is smaller than the resolution; one that cannot be read is reported when training gets to it."""
     height, width = dataset.preprocess.size
     try:
         with dataset.source.read(index) as image:

@@ -1,4 +1,4 @@
-"""How long a run will take on this machine, from a few seconds of it."""
+"""How long a run will take on this machine, extrapolated from a few seconds."""
 
 import copy
 import time
@@ -12,20 +12,21 @@ import torch
 from snrise._errors import require
 from snrise.data import Batch, Cache, Dataset
 from snrise.experiment import Experiment
-from snrise.training import Generation, Report, TrainState, generate, train
+from snrise.generation import Generation, generate
+from snrise.training import Report, TrainState, train
 
 __all__ = ["Pace", "measure", "trial"]
 
-#: Steps before a measurement, which fill caches, and the least that it is made of.
+#: Warm-up steps before a measurement, and the fewest steps that it takes.
 WARM, LEAST = 2, 2
-#: For so long steps are timed.
+#: How long steps are timed.
 SECONDS = 3.0
 #: So many pictures at most are drawn to time a grid of them.
 DRAWN = 16
 
 
 class Pace(NamedTuple):
-    """Images a second of training, and the seconds of a grid of samples, one for each `every` images and at the end.
+    """Images per second of training, and the seconds of a grid of samples, drawn each `every` images and at the end.
 
     >>> pace = Pace(images_per_second=50.0, grid_seconds=10.0, every=1000)
     >>> pace.seconds(4500)
@@ -39,20 +40,20 @@ class Pace(NamedTuple):
     every: int
 
     def seconds(self, images: int) -> float:
-        """What a run of so many images takes, or what is left of one."""
+        """The seconds that training on so many images takes."""
         return images / self.images_per_second + (images // self.every + 1) * self.grid_seconds
 
     def images(self, seconds: float, batch: int) -> int:
-        """How many images fit in the time, in whole batches, one at the least; grids are spread evenly over them."""
+        """How many images fit in the time, in whole batches, at least one; grids are spread evenly over them."""
         each = 1 / self.images_per_second + self.grid_seconds / self.every
         return max(1, int((seconds - self.grid_seconds) / each / batch)) * batch
 
 
 def trial(experiment: Experiment) -> Iterator[Report]:
-    """Steps from an experiment's beginning, without an end, of a copy that is thrown away.
+    """Endless training steps of an experiment, on a copy of its network.
 
-    Where decoded pixels are kept, the first few batches come again and again: what is decoded once, in the first pass
-    over the data, is no part of a run's speed.
+    Where decoded pixels are cached, the first few batches are repeated: decoding in the first epoch would otherwise
+    count as part of a run's speed.
     """
     data = experiment.dataset
     batches = data.batches(experiment.batch, seed=experiment.seed)
@@ -63,7 +64,7 @@ def trial(experiment: Experiment) -> Iterator[Report]:
 
 
 def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """The same images without an end, at positions that go on."""
+    """The same images repeated endlessly, at consecutive positions."""
     position = batches[0].position
     for batch in cycle(batches):
         yield batch._replace(position=position)
@@ -71,9 +72,9 @@ def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
 
 
 def measure(experiment: Experiment, *, seconds: float = SECONDS, grids: bool = True) -> Pace:
-    """Train for some seconds, at least 4 steps, a copy that is thrown away, and draw a few pictures in one step.
+    """Train a copy for some seconds, at least 4 steps, and draw a few pictures in one step.
 
-    Without `grids`, sample grids are taken to cost nothing.
+    Without `grids`, grids of samples count as free.
     """
     require(seconds >= 0, "measure.seconds", seconds, "0 or more")
     steps = trial(experiment)
@@ -87,11 +88,11 @@ def measure(experiment: Experiment, *, seconds: float = SECONDS, grids: bool = T
 
 
 def _grid_seconds(experiment: Experiment) -> float:
-    """Of a grid, by the first step of some of its pictures."""
+    """The seconds of a grid, from the first step of some of its pictures."""
     sampling, count = experiment.sampling, min(DRAWN, experiment.log.grid)
-    how = Generation.of(experiment.settings, experiment.network)
+    generation = Generation.of(experiment.settings, experiment.network)
     labels = None if experiment.classes is None else torch.zeros(count, dtype=torch.int64)
-    one = replace(how, sampling=replace(sampling, steps=1))
+    one = replace(generation, sampling=replace(sampling, steps=1))
     started = time.perf_counter()
     for _ in generate(one, labels, count):
         pass

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, commit and data, to be told later what a result came from."""
+"""What a run was made with: versions, commit and data, kept to trace results to their origin."""
 
 import platform
 import subprocess
@@ -16,9 +16,9 @@ PACKAGES = ("snrise", "numpy", "pillow")
 
 
 def made_with(data: Data) -> dict[str, str]:
-    """Versions, the commit of snrise and of the folder one works in, and the data's fingerprint and size.
+    """Versions, the commits of snrise and of the working directory, and the data's fingerprint and size.
 
-    A folder that is under no version control has no commit; one with changes that are not committed ends in `+changes`.
+    Without version control there is no commit; with uncommitted changes it ends in `+changes`.
     """
     package = Path(snrise.__file__)
     tracked = _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None

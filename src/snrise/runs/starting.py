@@ -1,4 +1,4 @@
-"""Training as it is asked for: from a recipe's name, data, a resolution and a time to a run that is done."""
+"""From a recipe's name, data, a resolution and a time budget to a finished run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,12 +20,13 @@ from snrise.runs.notes import notes
 from snrise.runs.pace import measure
 from snrise.runs.run import Run
 from snrise.trained import Trained, beginning, load, transferred
+from snrise.training import Report
 
-__all__ = ["cautions", "document_for", "introduction", "paced", "time_for", "train"]
+__all__ = ["paced", "prepare", "time_for", "train", "train_until"]
 
 #: Runs of fewer steps are not measured before they start.
 FEW = 80
-#: A run that takes more seconds is told how it could be shorter.
+#: For a run that takes more seconds, the way to a shorter one is named.
 LONG = 600
 
 
@@ -35,48 +36,69 @@ def train(
     start: str | Path | None = None, grow: int | None = None, budget: str | None = None,
     out: str | Path | None = None, device: torch.device | str | None = None, tell: Callable[[str], None] = print,
 ) -> Trained:
-    """Train a recipe to its end, or go on where it stopped: what `snrise train` does. The averaged network.
+    """Train a recipe to its end, or resume it: what `snrise train` does. Returns the averaged network.
 
     Args:
         data: a folder of images, WebDataset shards, or "emoji"; None for the recipe's.
         settings: `key=value`, such as "training.batch=16".
         recipe: its name, or a YAML file; by default "emoji-32", or "folder" for data of one's own.
         resolution: a side in pixels, "HEIGHTxWIDTH" or (height, width).
-        start: a run or built-in model whose weights and settings it begins with.
+        start: a run or built-in model to initialise from, with its settings.
         grow: with `start`, 2 for twice its side.
         budget: how long to train, such as "10m".
         out: the run's folder; by default "runs/NAME".
         device: where to train; by default on a GPU if there is one.
-        tell: takes one line at a time on what goes on.
+        tell: called with one line at a time about the progress of the run.
 
     Raises:
-        SnriseError: for what is wrong with any of these, before anything is computed.
+        SnriseError: if any of these is invalid, before anything is computed.
     """
     given = [*([] if recipe is None else [recipe]), *settings]
     seconds = None if budget is None else time_for(budget, given)
     size = None if resolution is None else str(resolution)
     if isinstance(resolution, tuple):
         size = "x".join(map(str, resolution))
-    asked = document_for(given, None if data is None else str(data), size, None if start is None else Path(start), grow)
-    config = growing.with_measured_bands(parse(asked))
+    source, initial = None if data is None else str(data), None if start is None else Path(start)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    experiment = Experiment.of(config, device=where)
-    for line in (*introduction(experiment, where), *cautions(experiment, where)):
-        tell(line)
-    folder = Path(out or Path("runs") / config.name)
-    experiment = paced(experiment, RunFolder(folder), seconds, tell)
-    with Run(experiment, folder, tell) as run:
-        for _ in run:
-            pass
-        run.save()
+    experiment, folder = prepare(given, source, size, initial, grow, out=out, device=where, tell=tell, warn=tell)
+    with Run(paced(experiment, folder, seconds, tell), folder.path, tell) as run:
+        train_until(run)
         tell(f"done: {run.draw()}")
-    return load(folder, device=where)
+    return load(folder.path, device=where)
 
 
-def document_for(
+def prepare(
+    arguments: Sequence[str], data: str | None, resolution: str | None, start: Path | None, grow: int | None, *,
+    out: str | Path | None, device: torch.device, tell: Callable[[str], None], warn: Callable[[str], None],
+    weights: bool = True,
+) -> tuple[Experiment, RunFolder]:
+    """The experiment of these options of `snrise train`, and its run's folder, with a line on each and warnings.
+
+    Without `weights`, the network is on the meta device.
+    """
+    config = growing.with_measured_bands(parse(_document(arguments, data, resolution, start, grow)))
+    experiment = Experiment.of(config, device=device if weights else "meta")
+    for line in _introduction(experiment, device):
+        tell(line)
+    for line in _warnings(experiment, device):
+        warn(line)
+    folder = Path(out or Path("runs") / config.name)
+    fix = "begin with a file's weights: --from FILE"
+    require(not folder.is_file(), "--out", str(folder), "a run's folder", fix)
+    return experiment, RunFolder(folder)
+
+
+def train_until(run: Run, stop: Callable[[Report], bool] = lambda report: False) -> bool:
+    """Train a run to its end, or until `stop` is true of a report, and save it; whether it was trained to its end."""
+    stopped = any(stop(report) for report in run)
+    run.save()
+    return not stopped
+
+
+def _document(
     arguments: Sequence[str], data: str | None, resolution: str | None, start: Path | None, grow: int | None
 ) -> dict[str, Any]:
-    """The plain settings of a run that is asked for so: see `snrise train`."""
+    """The plain settings of these options."""
     names = [a for a in arguments if "=" not in a]
     require(len(names) <= 1, "train", names, "one recipe or config file, then key=value settings")
     require(grow is None or (start is not None and not names), "--grow", grow, "with --from, and no recipe beside it")
@@ -108,7 +130,7 @@ def document_for(
 
 
 def time_for(budget: str, settings: Sequence[str]) -> float:
-    """The time that a run shall take; its length follows, and is not to be given as well."""
+    """The seconds of a time budget, which excludes a length given in images."""
     given = next((setting for setting in settings if setting.startswith("training.images=")), None)
     require(given is None, "train", ["--budget", given], "--budget or training.images, not both")
     return parse_time(budget, "--budget")
@@ -117,9 +139,9 @@ def time_for(budget: str, settings: Sequence[str]) -> float:
 def paced(
     experiment: Experiment, folder: RunFolder, budget: float | None, tell: Callable[[str], None]
 ) -> Experiment:
-    """The experiment with the length that a budget means, and a line on how long it will take.
+    """The experiment with the length that a time budget amounts to, and a line on how long it will take.
 
-    A run that is there keeps its length. One of so few steps that a measurement would take as long is not measured.
+    An existing run keeps its length. One of so few steps that a measurement would take as long is not measured.
     """
     known, seen = saved_config(folder), folder.images_seen
     if budget is not None and known is not None:
@@ -139,8 +161,8 @@ def paced(
     return experiment
 
 
-def introduction(experiment: Experiment, device: torch.device) -> Iterator[str]:
-    """What is about to be trained."""
+def _introduction(experiment: Experiment, device: torch.device) -> Iterator[str]:
+    """One line on data, network, batch and device."""
     (height, width), data = experiment.size, experiment.dataset
     parameters, stored = sum(p.numel() for p in experiment.network.parameters()), ""
     count = "images of an unknown number" if data.length is None else f"{data.length:,} images"
@@ -157,11 +179,11 @@ def introduction(experiment: Experiment, device: torch.device) -> Iterator[str]:
     )
 
 
-def cautions(experiment: Experiment, device: torch.device) -> Iterator[str]:
-    """What may be wrong with its precision, schedule and data: one line for each."""
+def _warnings(experiment: Experiment, device: torch.device) -> Iterator[str]:
+    """Possible problems of precision, schedule and data, a line for each."""
     if experiment.precision is Precision.BF16 and not bf16_is_native(device):
         yield f"precision: bf16 is emulated on {device}, many times slower; training.precision=auto is not"
-    found = diagnose(experiment.noise, experiment.size, experiment.rule.reference or (64, 64))
-    yield from (f"schedule: {problem}" for problem in found.problems)
+    diagnosis = diagnose(experiment.noise, experiment.size, experiment.rule.reference or (64, 64))
+    yield from (f"schedule: {problem}" for problem in diagnosis.problems)
     if isinstance(experiment.dataset, Dataset):
         yield from (f"data: {note}" for note in notes(experiment.dataset))

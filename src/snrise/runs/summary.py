@@ -1,4 +1,4 @@
-"""What a run's folder says of the run."""
+"""A summary of a run, from its folder."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Summary", "summarize"]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Settings, log lines and events of a run, its checkpoints and what it left out."""
+    """Settings, log lines, events and checkpoints of a run, and the number of files that it skipped."""
 
     config: RunConfig
     lines: list[dict[str, Any]]
@@ -26,10 +26,10 @@ class Summary:
 
 
 def summarize(path: Path) -> Summary:
-    """Read a run's folder; a run that goes on may be read.
+    """Read a run's folder, also while the run is training.
 
     Raises:
-        SnriseError: if it is no run's folder.
+        SnriseError: if it is not a run's folder.
     """
     folder = RunFolder(path)
     if not folder.config.exists():
@@ -42,7 +42,7 @@ def summarize(path: Path) -> Summary:
 
 
 def _objects(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line; a last line that is not whole yet is left out."""
+    """The JSON objects of a file, one per line; an incomplete last line is left out."""
     if not path.exists():
         return []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")

@@ -14,7 +14,7 @@ __all__ = ["Generators", "generators", "normal_like"]
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 
-def generators(seed: int, first: int, count: int) -> list[torch.Generator]:
+def generators(seed: int, first: int, count: int, device: torch.device | str = "cpu") -> list[torch.Generator]:
     """The generators of images number first … first+count−1 of a seed: image i has the same one in any batch.
 
     >>> a, b = generators(0, 0, 4)[3], generators(0, 3, 1)[0]
@@ -22,7 +22,8 @@ def generators(seed: int, first: int, count: int) -> list[torch.Generator]:
     True
     """
     # An odd multiplier spreads neighbouring seeds over the 64-bit range.
-    return [torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + i) % 2**63) for i in range(first, first + count)]
+    base = seed * 0x9E3779B97F4A7C15 + first
+    return [torch.Generator(device).manual_seed((base + i) % 2**63) for i in range(count)]
 
 
 def normal_like(like: Tensor, generator: Generators) -> Tensor:

@@ -1,8 +1,8 @@
-"""Averages of any width, put together after the training from two that were kept on the way.
+"""Post-hoc EMA: averages of any width, reconstructed after training from snapshots of two.
 
-A run keeps averages of a power of the images seen (`ema.Power`) of two widths, and writes them down with each
-checkpoint. The profile of any other is nearly a sum of theirs, by least squares. Karras et al. 2024 (arXiv 2312.02696),
-sec. 3.2 and app. C.
+A run keeps power-function averages (`ema.Power`) of two widths, and saves them with each checkpoint. The profile of any
+other is nearly a linear combination of theirs, by least squares. Karras et al. 2024 (arXiv 2312.02696), sec. 3.2 and
+app. C.
 """
 
 import json
@@ -16,24 +16,25 @@ from safetensors.torch import save
 from torch import Tensor
 
 from snrise._errors import SnriseError, invalid
+from snrise.checkpoint import checkpoints
+from snrise.files import write_atomically
 from snrise.training.ema import Power
-from snrise.training.files import write_atomically
 from snrise.training.state import TrainState
 
-__all__ = ["Profile", "average", "forget_later", "save_averages", "shares", "snapshots"]
+__all__ = ["Profile", "average", "forget_later", "save_averages", "shares"]
 
 
 class Profile(NamedTuple):
-    """Which weights an average is made of: those after τ ≤ `images_seen` images, as τ^γ of its `power`."""
+    """How an average weighs the parameters after τ ≤ `images_seen` images: as τ^γ, γ that of its `power`."""
 
     power: Power
     images_seen: int
 
 
 def shares(kept: Sequence[Profile], wanted: Profile) -> Tensor:
-    """What share of each kept average makes the profile of the wanted one, by least squares: [k] in float64.
+    """Coefficients of the kept averages whose sum is nearest to the wanted profile, by least squares: [k] in float64.
 
-    They add up to 1 exactly, so that a weight which never changed stays as it is. An average that was kept is itself:
+    They add up to 1 exactly, so that a weight which never changed stays as it is. A kept average is itself:
 
     >>> kept = [Profile(Power(width), seen) for seen in (500, 1000) for width in (0.05, 0.1)]
     >>> [abs(round(share, 6)) for share in shares(kept, kept[2]).tolist()]
@@ -45,8 +46,8 @@ def shares(kept: Sequence[Profile], wanted: Profile) -> Tensor:
     scale = gram.diagonal().rsqrt()
     inverse = scale[:, None] * torch.linalg.pinv(scale[:, None] * gram * scale, rtol=1e-12, hermitian=True) * scale
     free, one = inverse @ aim, inverse.sum(dim=1)
-    found: Tensor = free + one * (1 - free.sum()) / one.sum()
-    return found
+    constrained: Tensor = free + one * (1 - free.sum()) / one.sum()
+    return constrained
 
 
 def _product(a: Profile, b: Profile) -> float:
@@ -72,26 +73,21 @@ def save_averages(state: TrainState, folder: Path) -> Path | None:
     return path
 
 
-def snapshots(folder: Path) -> list[Path]:
-    """The files of averages in a folder, oldest first."""
-    return sorted(file for file in folder.glob("*.safetensors") if file.stem.isdecimal())
-
-
 def forget_later(folder: Path, images_seen: int) -> None:
-    """Remove the averages of a stretch of training that is done anew."""
-    for file in snapshots(folder):
+    """Remove the averages saved after `images_seen` images, where a run resumes from there."""
+    for file in checkpoints(folder):
         if int(file.stem) > images_seen:
             file.unlink()
 
 
 def average(folder: Path, width: float, images_seen: int) -> dict[str, Tensor]:
-    """The average of a width at `images_seen`, of the parameters that were trained, in float32.
+    """The average of a width at `images_seen`, of the trainable parameters, by name, in float32.
 
     Raises:
         SnriseError: if no averages were kept, or a file of them is broken.
     """
     wanted = Profile(Power(width), images_seen)
-    files = [file for file in snapshots(folder) if int(file.stem) <= images_seen]
+    files = [file for file in checkpoints(folder) if int(file.stem) <= images_seen]
     if not files:
         fix = "train with training.averages=[0.05,0.1]"
         raise invalid(str(folder), "no averages", "those that a run keeps with its checkpoints", fix)

@@ -19,7 +19,7 @@ RAMP = 0.05
 
 
 def decay(half_life: float, images_seen: int, batch: int) -> float:
-    """What a step keeps of the average: ½^(batch/half-life), the half-life growing to its value with the images seen.
+    """The factor of the average in a step, ½^(batch/half-life); the half-life grows to its value with the images seen.
 
     >>> decay(half_life=1000, images_seen=10**6, batch=1000)
     0.5
@@ -31,11 +31,11 @@ def decay(half_life: float, images_seen: int, batch: int) -> float:
 @final
 @dataclass(frozen=True)
 class Power:
-    """The average of θ(τ) weighed by τ^γ, τ the images seen: as wide, relative to all images so far, at any time.
+    """The average of θ(τ) weighted by τ^γ, τ the images seen: of constant width relative to the images so far.
 
     `width` is its standard deviation in τ over the images seen, σ_rel = √(γ+1)/((γ+2)√(γ+3)). Called with the images
-    seen and a step's, it gives what the step keeps, (1 − batch/seen)^(γ+1). Karras et al. 2024 (arXiv 2312.02696),
-    eq. 2 to 4, 126 and 127.
+    seen and those of a step, it gives the factor of the average in the step, (1 − batch/seen)^(γ+1). Karras et al. 2024
+    (arXiv 2312.02696), eq. 2 to 4, 126 and 127.
 
     >>> round(Power(0.1).gamma, 2), round(Power(0.1)(images_seen=1000, batch=10), 3)
     (6.94, 0.923)
@@ -61,9 +61,9 @@ class Power:
 
 
 class Ema:
-    """The average of a network's parameters beside the network, in float32 whatever the parameters are in.
+    """A moving average of a network's parameters, in float32 whatever the parameters are in.
 
-    Exponential with a half-life in images, or a `Power`, of the parameters that are trained.
+    Exponential with a half-life in images, or a `Power`, which averages the trainable parameters alone.
     """
 
     def __init__(self, network: nn.Module, half_life: float | Power) -> None:
@@ -79,19 +79,19 @@ class Ema:
 
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, batch: int) -> None:
-        """Take in the weights after a step of `batch` images."""
+        """Update the average after a step of `batch` images."""
         current = [p.detach().float() for name, p in network.named_parameters() if name in self.parameters]
         torch._foreach_lerp_(list(self.parameters.values()), current, 1 - self.keeps(images_seen, batch))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Replace the average by saved tensors."""
+        """Load a saved average."""
         for name, mine in self.parameters.items():
             mine.copy_(tensors[name])
 
     def averaged(self, network: nn.Module) -> nn.Module:
-        """A copy of the network with the averaged weights, of which it shares the memory where they are as wide.
+        """A copy of the network with the averaged weights, whose memory it shares where the dtypes agree.
 
-        Its buffers are the network's own; nothing of the network changes.
+        Its buffers are the network's own; the network does not change.
         """
         own = dict(network.named_parameters())
         averages = {id(own[name]): average.to(own[name].dtype) for name, average in self.parameters.items()}

@@ -1,4 +1,4 @@
-"""When numbers go wrong: where a NaN came from, and which losses are out of line."""
+"""Fault detection: where a NaN came from, and which losses are spikes."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ __all__ = ["Spikes", "first_nonfinite"]
 
 
 def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
-    """Where the first NaN or infinity arises while `run` uses the network forward and, perhaps, backward.
+    """Where the first NaN or infinity arises while `run` calls the network and, perhaps, backpropagates.
 
     A weight, else the first module to finish with a non-finite output, else the first gradient of a parameter; the
     names are those of `named_modules` and `named_parameters`.
@@ -24,13 +24,13 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
     for name, p in network.named_parameters():
         if not _finite(p):
             return f"weight {name}"
-    found: list[str] = []
+    places: list[str] = []
 
-    def output(told: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda module, inputs, result: None if found or _finite(result) else found.append(told)
+    def output(place: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, inputs, result: None if places or _finite(result) else places.append(place)
 
-    def gradient(told: str) -> Callable[[Tensor], None]:
-        return lambda grad: None if found or _finite(grad) else found.append(told)
+    def gradient(place: str) -> Callable[[Tensor], None]:
+        return lambda grad: None if places or _finite(grad) else places.append(place)
 
     handles = [
         m.register_forward_hook(output(f"output of {name or 'the network'} ({type(m).__name__})"))
@@ -45,7 +45,7 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else "the loss itself, from finite outputs and gradients"
+    return places[0] if places else "the loss itself, from finite outputs and gradients"
 
 
 def _finite(value: Any) -> bool:
@@ -56,7 +56,7 @@ def _finite(value: Any) -> bool:
 
 @dataclass
 class Spikes:
-    """Tells a loss far above those before it: above their mean by `deviations`, both forgetting over `memory` steps.
+    """Detects a loss more than `deviations` standard deviations above the mean of about the last `memory` losses.
 
     >>> spikes = Spikes()
     >>> any(spikes(1 + 0.1 * (i % 2)) for i in range(100)), spikes(2.0)
@@ -71,7 +71,7 @@ class Spikes:
     warmup: int = 50
 
     def __call__(self, loss: float) -> bool:
-        """Whether this loss is a spike; if so, it is not taken into the mean at its full height."""
+        """Whether this loss is a spike; if so, it enters the mean clipped."""
         self.steps += 1
         limit = self.mean + self.deviations * math.sqrt(self.variance)
         spike = self.steps > self.warmup and loss > limit
@@ -82,5 +82,5 @@ class Spikes:
         return spike
 
     def state(self) -> dict[str, Any]:
-        """All numbers, to go on from later."""
+        """All numbers, as a checkpoint keeps them."""
         return asdict(self)

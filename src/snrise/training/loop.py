@@ -1,4 +1,4 @@
-"""The training loop: a generator that takes a step, then says how it went."""
+"""The training loop: a generator that yields a report after each step."""
 
 import math
 import time
@@ -23,9 +23,10 @@ __all__ = ["Report", "train"]
 
 
 class Report(NamedTuple):
-    """How a step went: the counts after it, means over the batch, and for each image its index, λ and ε-loss.
+    """The counts after a step, means over the batch, and the index, λ and ε-loss of each image.
 
-    `batch` is how many images the weights have learnt from: none, where a `fault` says which number was not finite.
+    `batch` is the number of images that the step trained on: 0 for a dropped one, where `fault` names what was not
+    finite.
     """
 
     step: int
@@ -45,9 +46,9 @@ class Report(NamedTuple):
 
 
 def train(
-    state: TrainState, batches: Iterable[Batch], how: Experiment, *, images: int | None = None
+    state: TrainState, batches: Iterable[Batch], experiment: Experiment, *, images: int | None = None
 ) -> Iterator[Report]:
-    """Train until `images` are seen or the batches end, whichever is first; a report after each step.
+    """Train until `images` are seen or the batches end, whichever comes first; yields a report after each step.
 
     `batches` must start at `state.position`. The state changes in place and is whole between reports. A step whose loss
     or gradient is not finite leaves the weights as they were; the report says so, and the caller decides what follows.
@@ -63,17 +64,19 @@ def train(
             batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
             f"the batch from image {state.position}", "start the batches at state.position",
         )
-        yield _step(state, batch, how, started, time.perf_counter() - started)
+        yield _step(state, batch, experiment, started, time.perf_counter() - started)
 
 
-def _step(state: TrainState, batch: Batch, how: Experiment, started: float, data_seconds: float) -> Report:
+def _step(
+    state: TrainState, batch: Batch, experiment: Experiment, started: float, data_seconds: float
+) -> Report:
     count = len(batch.images)
-    rate = how.rate(state.images_seen + count // 2)
+    rate = experiment.rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-    logsnr, losses, plain = _gradient(state, batch, how)
+    logsnr, losses, plain = _gradient(state, batch, experiment)
     parameters = list(state.network.parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if how.clip is None else how.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if experiment.clip is None else experiment.clip))
     losses, plain = losses.cpu(), plain.cpu()
     loss, fault = losses.mean().item(), None
     if math.isfinite(loss) and math.isfinite(norm):
@@ -84,7 +87,7 @@ def _step(state: TrainState, batch: Batch, how: Experiment, started: float, data
             average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
-        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, how))
+        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, experiment))
         state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
     state.position += count
@@ -96,29 +99,29 @@ def _step(state: TrainState, batch: Batch, how: Experiment, started: float, data
     )
 
 
-def _gradient(state: TrainState, batch: Batch, how: Experiment) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[Tensor, Tensor, Tensor]:
     """Add the batch's gradient to the parameters; λ, loss and ε-loss of each image, the last two on the device.
 
     λ, noise and dropped labels belong to the image's number, so a batch may be cut in any way. Noise is drawn on the
     device, which does it much faster than a CPU and need not wait for the copy.
     """
     count, first, device = len(batch.images), batch.position, state.device
-    t = (even if how.drawn.stratified else uniform)(how.seed, "t", first, count)
-    logsnr, importance = (numbers.float() for numbers in how.drawn.at(t))
-    eps = noise(how.seed, first, (count, *how.shape), device)
-    labels, context = _condition(batch, how, state.network)
-    parts, size = [], -(-count // how.accumulate)
+    t = (even if experiment.drawn.stratified else uniform)(experiment.seed, "t", first, count)
+    logsnr, importance = (numbers.float() for numbers in experiment.drawn.at(t))
+    eps = noise(experiment.seed, first, (count, *experiment.shape), device)
+    labels, context = _condition(batch, experiment, state.network)
+    parts, size = [], -(-count // experiment.accumulate)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(how.seed, first, "dropout"))
+        torch.manual_seed(seed_of(experiment.seed, first, "dropout"))
         for begin in range(0, count, size):
             of = slice(begin, begin + size)
-            x = how.codec.encode(_moved(batch.images[of], device))
-            with autocast(device, how.precision):
+            x = experiment.codec.encode(_moved(batch.images[of], device))
+            with autocast(device, experiment.precision):
                 loss, plain = denoising_loss(
-                    state.network, how.target, x, eps[of],
+                    state.network, experiment.target, x, eps[of],
                     _moved(logsnr[of], device), None if labels is None else _moved(labels[of], device),
                     None if context is None else _moved(context[of], device),
-                    weighting=how.weighting, factors=how.scales,
+                    weighting=experiment.weighting, factors=experiment.scales,
                 )
             loss = loss * _moved(importance[of], device)
             (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
@@ -133,16 +136,14 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-def _condition(
-    batch: Batch, how: Experiment, network: nn.Module
-) -> tuple[Labels | None, Tensor | None]:
-    """Labels and context vectors of a batch, for some of its images none: the null class, and zeros."""
+def _condition(batch: Batch, experiment: Experiment, network: nn.Module) -> tuple[Labels | None, Tensor | None]:
+    """Labels and context vectors of a batch, dropped for some images: replaced by the null class and by zeros."""
     classes = Traits(network).classes
     context = batch.context
     labels = None if classes is None else batch.labels
     if labels is None and context is None:
         return None, None
-    dropped = uniform(how.seed, "condition", batch.position, len(batch.images)) < how.class_dropout
+    dropped = uniform(experiment.seed, "condition", batch.position, len(batch.images)) < experiment.class_dropout
     return (
         None if labels is None else labels.masked_fill(dropped, classes or 0),
         None if context is None else context.masked_fill(dropped[:, None, None], 0.0),

@@ -1,6 +1,6 @@
-"""What is drawn at random for an image of a run: functions of the seed and the image's number, and of nothing else.
+"""Random numbers for each image of a run: functions of the seed and the image's number alone.
 
-So a batch may be cut in any way, over accumulation or over processes, and every image gets what it would have got.
+So a batch may be split in any way, over accumulation or over processes, without changing them.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def uniform(seed: int, use: str, first: int, count: int) -> Tensor:
 
 
 def weyl(shift: float | Tensor, numbers: Tensor) -> Tensor:
-    """Weyl's sequence, shift + i/φ mod 1, at some numbers i."""
+    """Weyl's sequence, shift + i/φ mod 1, at numbers i, in their dtype: float64 for i in the millions."""
     return (shift + numbers * ((math.sqrt(5) - 1) / 2)) % 1
 
 
@@ -61,9 +61,7 @@ def noise(seed: int, first: int, shape: tuple[int, int, int, int], device: torch
     Large images are drawn by as many threads as PyTorch computes with.
     """
     out = torch.empty(shape, device=device)
-    own = generators(seed_of(seed, 0, "noise"), first, shape[0])
-    if device.type != "cpu":
-        own = [torch.Generator(device).manual_seed(generator.initial_seed()) for generator in own]
+    own = generators(seed_of(seed, 0, "noise"), first, shape[0], device)
     if device.type == "cpu" and shape[0] > 1 and out[0].numel() >= LARGE:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(lambda i: out[i].normal_(generator=own[i]), range(shape[0])))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from snrise._errors import require
+from snrise.checkpoint import read_part
 from snrise.networks import Traits
 from snrise.networks.stems import enlarged
-from snrise.training.checkpoint import part_of_checkpoint
 from snrise.training.state import TrainState
 
 __all__ = ["start_from"]
@@ -16,22 +16,22 @@ __all__ = ["start_from"]
 
 @torch.no_grad()
 def start_from(state: TrainState, path: Path) -> list[str]:
-    """Initialise a run from the averaged weights in another's checkpoint; returns the parameters that keep their own.
+    """Initialise a run from the averaged weights in another's checkpoint; returns the parameters that did not match.
 
-    A parameter takes the weights of the same name and shape. Where the other's network is the inner one of a nest, all
-    of it goes there; what the outer level has in common with it by name and shape, as one nest with the next, it begins
-    with too. The first and last layer take those for smaller patches
-    too, so that a network goes on at twice the resolution behind a stem of twice the factor.
+    A parameter is initialised from the weights of the same name and shape. Where the other's network is the inner one
+    of a nest, all of it goes there, and the outer level is initialised from the parameters that it shares with it by
+    name and shape. The first and last layer accept weights for smaller patches too, so that a network can be trained
+    further at twice the resolution behind a stem of twice the factor.
 
     Raises:
         SnriseError: if no weights fit, or the file is no whole checkpoint.
     """
-    tensors = part_of_checkpoint(path, "ema")
+    tensors = read_part(path, "ema")
     parameters, own = dict(state.network.named_parameters()), []
-    grown = all(f"inner.{name.removeprefix('ema.')}" in parameters for name in tensors)
+    grown = all(f"inner.{name}" in parameters for name in tensors)
     for name, p in parameters.items():
         theirs = name.removeprefix("inner.") if grown else name
-        weight = _fitted(state.network, name, tensors.get(f"ema.{theirs}"), p)
+        weight = _fitted(state.network, name, tensors.get(theirs), p)
         if weight is None:
             own.append(name)
         else:
@@ -42,7 +42,7 @@ def start_from(state: TrainState, path: Path) -> list[str]:
 
 
 def _fitted(network: nn.Module, name: str, weight: Tensor | None, own: Tensor) -> Tensor | None:
-    """A weight as the network's own parameter can have it; None if it cannot."""
+    """A weight in the shape of the network's own parameter; None if it does not fit."""
     if weight is None or weight.shape == own.shape:
         return weight
     config = Traits(network).config

@@ -1,4 +1,4 @@
-"""The state of a run: one dataclass is all that a checkpoint holds."""
+"""The training state: one dataclass, all of which a checkpoint holds."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ __all__ = ["TrainState"]
 
 @dataclass(kw_only=True)
 class TrainState:
-    """A network with its average and optimizer, and how far it has come.
+    """A network with its average and optimizer, and the counts of steps and images.
 
-    Nothing else is needed to go on: noise, dropout and the order of the data are functions of (seed, position).
+    Nothing else is needed to resume: noise, dropout and the order of the data are functions of (seed, position).
 
-    powers: further averages of other widths, from which `averages` makes those of any; none unless asked for.
+    powers: averages of other widths, from which `averages` reconstructs those of any; none by default.
     step: optimizer steps taken. images_seen: images that the weights have learnt from. position: images taken from the
     data, which is more by those of steps that were dropped. faults: steps that were dropped.
     """
@@ -34,17 +34,17 @@ class TrainState:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "TrainState":
-        """An experiment at its beginning. It trains the experiment's own network, in place."""
+        """The initial state of an experiment, whose network is trained in place."""
         return cls.begun(experiment, experiment.network)
 
     @classmethod
-    def begun(cls, how: Training, network: nn.Module) -> "TrainState":
-        """A network at the beginning of its training."""
-        optimizer = how.optimizer(
-            network, betas=how.betas, weight_decay=how.weight_decay, precision=how.precision
+    def begun(cls, training: Training, network: nn.Module) -> "TrainState":
+        """The initial state of training a network."""
+        optimizer = training.optimizer(
+            network, betas=training.betas, weight_decay=training.weight_decay, precision=training.precision
         )
-        powers = tuple(Ema(network, Power(width)) for width in how.averages)
-        return cls(network=network, ema=Ema(network, how.ema_half_life), optimizer=optimizer, powers=powers)
+        powers = tuple(Ema(network, Power(width)) for width in training.averages)
+        return cls(network=network, ema=Ema(network, training.ema_half_life), optimizer=optimizer, powers=powers)
 
     @property
     def device(self) -> torch.device:

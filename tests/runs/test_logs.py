@@ -6,9 +6,9 @@ import torch
 
 from snrise._errors import SnriseError
 from snrise.levels import Levels
+from snrise.runs.logs import JsonLines, Meter, TensorBoard, WandB, loss_name
 from snrise.schedules import Cosine, UniformLogSnr
 from snrise.training import Report
-from snrise.training.logs import JsonLines, Meter, TensorBoard, WandB, loss_name
 from tiny import objects
 
 UNIFORM = Levels(schedule=UniformLogSnr(logsnr_min=-10.0, logsnr_max=10.0))

@@ -6,14 +6,14 @@ import re
 import pytest
 import torch
 from safetensors import safe_open
-from test_checkpoint import edited
 
 import snrise
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
+from snrise.export import WeightFormat, export_weights
 from snrise.trained import transferred
-from snrise.training import WeightFormat, export_weights, load_state, read_header, save_state
-from tiny import config, perturbed, run, state_of
+from snrise.training import load_state, read_header, save_state
+from tiny import config, edited, perturbed, run, state_of
 
 pytestmark = pytest.mark.precision
 

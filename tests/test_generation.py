@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,13 +11,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from examples import SAMPLERS, flat
-from snrise import training
+from snrise import generation as module
 from snrise._errors import SnriseError
 from snrise.config import Sampling
+from snrise.generation import Generation, draw_labels
 from snrise.process import Prediction, Straight, Target, VarianceExploding
 from snrise.samplers import Ancestral, Ddim, uniform_time
 from snrise.schedules import Cosine
-from snrise.training import Generation, Precision, draw_labels
+from snrise.training import Precision
 from tiny import MIXED, network
 
 pytestmark = pytest.mark.precision
@@ -46,11 +48,11 @@ def generation(**changes):
 
 
 def generate(model, how, *rest, **more):
-    return training.generate(dataclasses.replace(how, network=model), *rest, **more)
+    return module.generate(dataclasses.replace(how, network=model), *rest, **more)
 
 
 def trajectory(model, how, *rest, **more):
-    return training.trajectory(dataclasses.replace(how, network=model), *rest, **more)
+    return module.trajectory(dataclasses.replace(how, network=model), *rest, **more)
 
 
 class Painter(nn.Module):
@@ -215,6 +217,19 @@ def test_labels_come_in_the_proportions_of_the_data(weights, count, seed):
 def test_the_label_of_an_image_does_not_depend_on_how_many_there_are(count, more, seed):
     share = [0.5, 0.2, 0.2, 0.1]
     assert torch.equal(draw_labels(share, count + more, seed)[:count], draw_labels(share, count, seed))
+
+
+@pytest.mark.parametrize(("seed", "digest"), [
+    (0, "b9b73c80ba61591d"), (1, "88c05dbfee1b9d2b"), (7, "c03f63a74ccbc1b7"),
+])
+def test_the_labels_of_a_seed_stay_as_they_were(seed, digest):
+    labels = draw_labels([1.0] * 200, 4096, seed)
+    assert hashlib.blake2b(bytes(labels.tolist()), digest_size=8).hexdigest() == digest
+
+
+def test_labels_of_many_images_are_even_too():
+    counts = draw_labels([1.0] * 1000, 500_000, seed=0).bincount(minlength=1000)
+    assert (counts - 500).abs().max() < 8
 
 
 def test_labels_are_shuffled_and_leave_global_randomness_alone():

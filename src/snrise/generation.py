@@ -1,4 +1,4 @@
-"""From a trained network to images: the way is fixed by what it was trained with, the labels and the seed."""
+"""From a trained network to images: a function of what it was trained with, the labels and the seed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,21 +25,23 @@ __all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
 
 #: Labels are shuffled within blocks of so many.
 LABEL_BLOCK = 16
+#: Labels of so many images come from float32, which earlier versions used; it is too coarse for those after them.
+COARSE = 4096
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generation:
-    """A network, and all that turns it to images.
+    """A network, and all that is needed to make images with it.
 
     Attributes:
-        network: any that was trained as `target` and `schedule` say.
+        network: trained for `target` and `schedule`.
         target: what the network predicts, and the process.
-        schedule: that of the resolution that the network works at.
+        schedule: at the network's resolution.
         size: height and width of the images; upsampled ones are larger.
-        codec: what the network makes of them.
-        sampling: the way from noise to images.
-        weak: a weaker network that guidance leads away from, instead of the same network without labels.
+        codec: encodes images for the network, and decodes its samples.
+        sampling: the settings of the sampler.
+        weak: a weaker network to guide away from (autoguidance), instead of the same network without labels.
         precision: what the network computes in.
     """
 
@@ -54,7 +56,7 @@ class Generation:
 
     @classmethod
     def of(cls, config: RunConfig, network: nn.Module, weak: nn.Module | None = None) -> "Generation":
-        """How a run makes images with its network, on the schedule that it was trained with."""
+        """For the network of a run, on the schedule that it was trained with."""
         return cls(
             network=network, target=Target(config.loss.prediction, config.process), codec=config.codec,
             schedule=config.schedule(config.shape[1:]), size=config.data.resolution, sampling=config.sampling,
@@ -63,12 +65,12 @@ class Generation:
 
     @property
     def whole_size(self) -> Size:
-        """Height and width of the images that come out."""
+        """Height and width of the generated images."""
         return self.sampling.enlarged(self.size)
 
     @cached_property
     def logsnrs(self) -> Scalars:
-        """λ at which the sampler stops."""
+        """The sampler's grid of λ."""
         return self.sampling.grid(self.schedule, self.sampling.steps)
 
     @property
@@ -81,7 +83,7 @@ class Generation:
 
         Guidance leads away from the weak network if there is one, else from no labels and no context (zeros).
         """
-        how, device = self.sampling, self.device
+        sampling, device = self.sampling, self.device
         labels, context = (None if t is None else t.to(device) for t in (labels, context))
         asked = _asked(self.network, self.precision)
         denoise, reference = from_network(asked, self.target, labels, context), None
@@ -90,20 +92,21 @@ class Generation:
         elif labels is not None or context is not None:
             none = None if context is None else torch.zeros_like(context)
             reference = from_network(asked, self.target, None, none)
-        guided = Guided(scale=how.guidance, interval=how.guidance_interval, rescale=how.rescale)
-        for wrap in (guided, *how.wrappers):
+        guided = Guided(scale=sampling.guidance, interval=sampling.guidance_interval, rescale=sampling.rescale)
+        for wrap in (guided, *sampling.wrappers):
             denoise = wrap(denoise, reference)
-        if how.upsample > 1:
-            denoise = upsampled(denoise, how.upsample)
-        if not how.clip or self.codec.range is None:
+        if sampling.upsample > 1:
+            denoise = upsampled(denoise, sampling.upsample)
+        if not sampling.clip or self.codec.range is None:
             return denoise
         low, high = self.codec.range
-        return clipped(denoise, low, high) if how.dynamic_clip is None else (
-            dynamically_clipped(denoise, how.dynamic_clip, high))
+        if sampling.dynamic_clip is None:
+            return clipped(denoise, low, high)
+        return dynamically_clipped(denoise, sampling.dynamic_clip, high)
 
 
 def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
-    """Class numbers in the data's own proportions. Label i depends on the seed and i only, not on `count`. [count]
+    """Class numbers in the data's proportions, [count]. Label i depends on the seed and i only, not on `count`.
 
     >>> draw_labels([0.5, 0.25, 0.25], 64, seed=0).bincount()
     tensor([32, 16, 16])
@@ -116,15 +119,15 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
     blocks = -(-count // LABEL_BLOCK)
     shuffled = torch.rand(blocks, LABEL_BLOCK, generator=generator, dtype=torch.float64).argsort(dim=1)
     i = (shuffled + LABEL_BLOCK * torch.arange(blocks)[:, None]).flatten()[:count]
-    u = weyl(first, i)
+    u = torch.where(i < COARSE, weyl(first, i.float()).double(), weyl(first, i.double()))
     return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 
 class State(NamedTuple):
-    """Images on their way, at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
+    """An intermediate state of sampling at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
 
-    z: the noisy images, scaled to α² + σ² = 1 so that no process leaves the range that a picture has.
-    x: what the network takes them for, x̂. In the last state z and x both are what `generate` makes.
+    z: the noisy images, scaled to α² + σ² = 1 so that they stay in the range of a picture for any process.
+    x: the denoised estimate, x̂. In the last state, both z and x are the images of `generate`.
     """
 
     logsnr: float
@@ -133,56 +136,60 @@ class State(NamedTuple):
 
 
 def generate(
-    how: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
+    generation: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
     batch: int = 64, first: int = 0, watch: Callable[[float], None] | None = None,
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
-    `labels` [count] are class numbers, or None for no class; others are an error. `context` [count m d] are vectors
-    that the network attends to. Image i depends on the seed, i and what it is told only: the batch changes at most its
-    last rounding. `watch` takes how many images are done after each step of the sampler, those under way as the share
-    of their steps.
+    `labels` [count] are class numbers, or None for the null class. `context` [count m d] are vectors that the network
+    attends to. Image i depends on the seed, i, its label and its context only: the batch changes rounding at most.
+    `watch` is called after each step of the sampler with the number of images done, a batch in progress counted by the
+    fraction of its steps.
+
+    Raises:
+        SnriseError: for labels that the network does not have.
     """
-    _check_labels(how.network, labels, count)
-    share = 1 / (len(how.logsnrs) - 1)
+    _check_labels(generation.network, labels, count)
+    share = 1 / (len(generation.logsnrs) - 1)
     for begin in range(0, count, batch):
         size = min(batch, count - begin)
         told = (None if t is None else t[begin : begin + size] for t in (labels, context))
-        states = _states(how, how.denoiser(*told), first + begin, size, seed)
-        yield _picture(how, last(states if watch is None else _told(states, watch, begin, size * share)))
+        states = _states(generation, generation.denoiser(*told), first + begin, size, seed)
+        yield _picture(generation, last(states if watch is None else _told(states, watch, begin, size * share)))
 
 
 def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:
-    """The states, each told of before it is yielded: what was done before them, and a step more with each."""
+    """The states; `watch` is called before each with the images done, a `step` more each time."""
     for i, z in enumerate(states):
         watch(done + i * step)
         yield z
 
 
 def trajectory(
-    how: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
+    generation: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
     first: int = 0,
 ) -> Iterator[State]:
-    """Yield the states that images number first … first+count−1 of a seed pass through, all of them at a time.
+    """Yield the states of sampling images number first … first+count−1 of a seed, as one batch.
 
-    One state for each λ of the grid. The last is, in both its pictures, what `generate` makes of the same arguments.
+    One state for each λ of the grid. The last is, in both its pictures, what `generate` gives for the same arguments.
     """
-    _check_labels(how.network, labels, count)
-    denoise, found = how.denoiser(labels, context), []
+    _check_labels(generation.network, labels, count)
+    denoise, estimates = generation.denoiser(labels, context), []
 
     def watched(z: Images, logsnr: LogSnr) -> Images:
-        found.append(denoise(z, logsnr))
-        return found[-1]
+        estimates.append(denoise(z, logsnr))
+        return estimates[-1]
 
-    states = _states(how, Denoiser(watched, denoise.process), first, count, seed)
+    states = _states(generation, Denoiser(watched, denoise.process), first, count, seed)
     z = next(states)
     # A sampler's first question in a step is about the state that it is at.
-    for logsnr, after in zip(how.logsnrs[:-1], states, strict=True):
-        alpha, sigma = how.target.process.alpha_sigma(logsnr)
-        yield State(logsnr.item(), _picture(how, z / (alpha**2 + sigma**2).sqrt().item()), _picture(how, found[0]))
-        found.clear()
+    for logsnr, after in zip(generation.logsnrs[:-1], states, strict=True):
+        alpha, sigma = generation.target.process.alpha_sigma(logsnr)
+        scaled = z / (alpha**2 + sigma**2).sqrt().item()
+        yield State(logsnr.item(), _picture(generation, scaled), _picture(generation, estimates[0]))
+        estimates.clear()
         z = after
-    yield State(how.logsnrs[-1].item(), _picture(how, z), _picture(how, z))
+    yield State(generation.logsnrs[-1].item(), _picture(generation, z), _picture(generation, z))
 
 
 def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None:
@@ -193,19 +200,18 @@ def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None
         require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
 
 
-def _states(how: Generation, denoise: Denoiser, first: int, count: int, seed: int) -> Iterator[Images]:
+def _states(generation: Generation, denoise: Denoiser, first: int, count: int, seed: int) -> Iterator[Images]:
     """The sampler's states of images number first … first+count−1 of a seed."""
     own = generators(seed, first, count)
-    shape = count, *how.codec.shape(how.whole_size)
-    z = start(denoise, shape, how.logsnrs[0], own).to(how.device)
-    return how.sampling.sampler(denoise, z, how.logsnrs, own)
+    shape = count, *generation.codec.shape(generation.whole_size)
+    z = start(denoise, shape, generation.logsnrs[0], own).to(generation.device)
+    return generation.sampling.sampler(denoise, z, generation.logsnrs, own)
 
 
 def _asked(network: nn.Module, precision: Precision) -> Network:
-    """The network as it is asked for images: evaluating, without gradients, in its precision.
+    """The network for inference: in evaluation mode, without gradients, in its precision.
 
-    The contexts are open while it computes only, never while a generator waits: who trains it meanwhile finds it as it
-    was.
+    The contexts are open only while it computes, never while a generator is suspended: a caller may train it meanwhile.
     """
     device = next(network.parameters()).device
 
@@ -217,5 +223,5 @@ def _asked(network: nn.Module, precision: Precision) -> Network:
     return ask
 
 
-def _picture(how: Generation, x: Images) -> UInt8[Tensor, "b 3 H W"]:
-    return how.codec.decode(x.float()).cpu()
+def _picture(generation: Generation, x: Images) -> UInt8[Tensor, "b 3 H W"]:
+    return generation.codec.decode(x.float()).cpu()

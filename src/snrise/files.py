@@ -1,4 +1,4 @@
-"""Files that are, at any moment and after any fault, either as before or whole; and a folder that one process holds."""
+"""Atomic writes, and locks on folders."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ["held", "write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a temporary file, fsync, rename, fsync the folder. If that fails, the file is as before.
+    """Write a temporary file, fsync, rename, fsync the folder. If that fails, the file is unchanged.
 
     Raises:
         SnriseError: if it cannot be written, a full disk included.
@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename within the folder last, where the system can."""
+    """Make a rename within the folder durable, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -44,10 +44,10 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that would hold it too; the system lets go when the process ends.
+    """Lock a folder; the system releases the lock when the process ends.
 
     Raises:
-        SnriseError: if another process holds it.
+        SnriseError: if another process has locked it.
     """
     try:
         import fcntl

@@ -1,4 +1,4 @@
-"""What a run writes down: means over an interval, as JSON lines, for TensorBoard and for Weights & Biases."""
+"""Metrics of a run: means over an interval, as JSON lines, for TensorBoard and for Weights & Biases."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 
 from snrise._errors import SnriseError
+from snrise.files import write_atomically
 from snrise.levels import Levels
-from snrise.training.files import write_atomically
 from snrise.training.loop import Report
 
-__all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "crosses", "loss_name", "memory_gib"]
+__all__ = ["JsonLines", "Meter", "TensorBoard", "WandB", "Writer", "loss_name", "memory_gib"]
 
 BINS = 10
 #: Images in a bin after which half of its mean is new.
@@ -23,20 +23,11 @@ HALF_LIFE = 256
 MEANS = ("loss", "eps_loss", "grad_norm", "seconds", "data_seconds")
 
 
-def crosses(before: int, after: int, every: int) -> bool:
-    """Whether a step from one count of images to another reaches or passes a multiple of `every`.
-
-    >>> [crosses(before, before + 8, every=20) for before in (0, 8, 16, 24, 32)]
-    [False, False, True, False, True]
-    """
-    return after // every > before // every
-
-
 class Meter:
-    """Means of reports since the last reading, and the smoothed ε-loss in ten bins of λ.
+    """Means of reports since they were last read, and the smoothed ε-loss in ten bins of λ.
 
-    The bins are equally likely in training. `state` and `load` carry everything over a stop, so that the logs of a run
-    that was interrupted are those of one that was not.
+    The bins are equally likely in training. `state` and `load` carry everything over an interruption, so that the logs
+    of an interrupted run are those of one that was not.
     """
 
     def __init__(self, levels: Levels) -> None:
@@ -51,12 +42,12 @@ class Meter:
 
     @property
     def centres(self) -> list[float]:
-        """A λ for each bin, noisiest first: the middle, or the edge of the two that have no end."""
+        """A λ for each bin, noisiest first: its middle, or the edge of an unbounded one."""
         edges = self.edges
         return [float(edges[0]), *(0.5 * (edges[:-1] + edges[1:])).tolist(), float(edges[-1])]
 
     def add(self, report: Report) -> None:
-        """Count a step in; of one that was dropped, only the time."""
+        """Count a step; only the time of one that was dropped."""
         if report.fault is not None:
             self.sums["seconds"] += report.seconds
             return
@@ -71,7 +62,7 @@ class Meter:
             self.bins[i] = new if old is None else new + 0.5 ** (len(losses) / HALF_LIFE) * (old - new)
 
     def read(self, last: Report) -> dict[str, Any]:
-        """The interval's means, and a new interval. `last` is its last step."""
+        """The means over the interval, whose last step is `last`; a new interval begins."""
         count, seconds = max(self.steps, 1), max(self.sums["seconds"], 1e-9)
         values = {
             "step": last.step, "images_seen": last.images_seen,
@@ -88,7 +79,7 @@ class Meter:
         return {"steps": self.steps, "images": self.images, "sums": dict(self.sums), "bins": list(self.bins)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` returned."""
         self.steps, self.images, self.sums, self.bins = (state[k] for k in ("steps", "images", "sums", "bins"))
 
 
@@ -106,16 +97,16 @@ def memory_gib() -> float:
 
 @runtime_checkable
 class Writer(Protocol):
-    """Where values go."""
+    """Where metrics are written."""
 
     def write(self, values: dict[str, Any]) -> None:
-        """Add the values of one moment."""
+        """Write the metrics of an interval."""
 
 
 class JsonLines:
-    """A file with one JSON object a line. Opened at some count, it forgets the lines written after that.
+    """A file with one JSON object per line. Opened at some count, it drops the lines written after that.
 
-    `by` is the count that lines are told apart by.
+    `by` names the entry of a line that holds its count.
     """
 
     def __init__(self, path: Path, count: int, by: str = "images_seen") -> None:
@@ -143,15 +134,15 @@ def _count(line: str, by: str) -> float:
 
 
 def loss_name(centre: float) -> str:
-    """What the curve of a bin of λ is called."""
+    """The name of the curve of a bin of λ."""
     return f"loss_by_logsnr/{centre:+.1f}"
 
 
 def _scalars(values: Mapping[str, Any], centres: list[float]) -> dict[str, float]:
-    """All numbers under names of their own."""
-    found = {name: v for name, v in values.items() if isinstance(v, int | float)}
+    """All numbers, each by a name of its own."""
+    scalars = {name: v for name, v in values.items() if isinstance(v, int | float)}
     bins = zip(centres, values.get("loss_by_logsnr", ()), strict=False)
-    return found | {loss_name(centre): v for centre, v in bins if v is not None}
+    return scalars | {loss_name(centre): v for centre, v in bins if v is not None}
 
 
 class TensorBoard:

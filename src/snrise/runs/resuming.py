@@ -1,0 +1,63 @@
+"""A run's state at its start: from its newest checkpoint, from the weights of another run, or new."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from snrise._errors import SnriseError
+from snrise.checkpoint import Checkpoint
+from snrise.experiment import Experiment
+from snrise.runs.folder import RunFolder
+from snrise.trained import newest
+from snrise.training import TrainState, load_latest, start_from
+
+__all__ = ["data_facts", "resume"]
+
+
+def resume(
+    state: TrainState, experiment: Experiment, folder: RunFolder, facts: Mapping[str, Any], tell: Callable[[str], None]
+) -> Checkpoint | None:
+    """Load the newest whole checkpoint of a folder; None if there is none, and the run is at its start.
+
+    Raises:
+        SnriseError: if the checkpoint is of a run on other data than those of `facts`.
+    """
+    checkpoint, broken = load_latest(state, folder.checkpoints)
+    for problem in broken:
+        tell(f"passed over a broken checkpoint: {problem}")
+    if checkpoint is None:
+        if experiment.start is not None:
+            _initialise(state, newest(Path(experiment.start)), tell)
+        return None
+    _check_data(folder, checkpoint.extra, facts, tell)
+    tell(f"going on from {state.images_seen:,} images ({checkpoint.path})")
+    return checkpoint
+
+
+def _initialise(state: TrainState, file: Path, tell: Callable[[str], None]) -> None:
+    own = start_from(state, file)
+    kept = f"; as drawn: {', '.join(own[:4])}{f' and {len(own) - 4} more' if len(own) > 4 else ''}" if own else ""
+    tell(f"beginning with the weights of {file}{kept}")
+
+
+def data_facts(experiment: Experiment, fingerprint: str) -> dict[str, Any]:
+    """What a checkpoint keeps of the data: their number, fingerprint, classes and class frequencies."""
+    classes, frequencies = experiment.classes, experiment.frequencies
+    return {
+        "images": experiment.dataset.length, "fingerprint": fingerprint,
+        "classes": None if classes is None else list(classes),
+        "frequencies": None if frequencies is None else list(frequencies),
+    }
+
+
+def _check_data(
+    folder: RunFolder, saved: Mapping[str, Any], facts: Mapping[str, Any], tell: Callable[[str], None]
+) -> None:
+    """Raise if the data are not those of the run so far; tell if they may not be."""
+    for name in ("images", "classes"):
+        if saved[name] != facts[name]:
+            was, now = (len(f[name]) if name == "classes" and f[name] else f[name] for f in (saved, facts))
+            differing = f"{name} were {was}, now {now}" if was != now else f"{name} have other names"
+            raise SnriseError(f"{folder.path}: holds a run on other data: {differing}; choose another --out")
+    if saved["fingerprint"] != facts["fingerprint"]:
+        tell("the files have changed since the last checkpoint: the run is no longer exactly repeatable")
