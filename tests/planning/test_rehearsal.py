@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from snrise import experiment
-from snrise.data import Batch
+from snrise.data import Batch, Blank
 from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
 from snrise.networks import attention
@@ -47,7 +47,8 @@ def checkpointed(which):
 def real(how):
     """The second step of a real run, by the same bookkeeping: most bytes alive, FLOPs, and FLOPs as PyTorch counts."""
     state, count = state_of(how, CLASSES), how.training.batch
-    images, labels = torch.zeros(count, 3, *how.data.resolution), torch.zeros(count, dtype=torch.int64)
+    images = torch.zeros(count, 3, *how.data.resolution, dtype=torch.uint8)
+    labels = torch.zeros(count, dtype=torch.int64)
     batches = (Batch(images=images, labels=labels, indices=list(range(count)), position=i * count)
                for i in itertools.count())
     steps = train(state, batches, recipe(how))
@@ -190,3 +191,13 @@ def test_nothing_imagined_stays():
     assert experiment.network(how, CLASSES)(torch.zeros(1, 3, 16, 16), torch.zeros(1)).isfinite().all()
     for function in (F.group_norm, F.layer_norm, F.dropout, torch.addcmul):
         assert not (getattr(function, "__module__", None) or "").startswith("snrise")
+
+
+def test_context_vectors_count():
+    network = built(replace(MIXED, context=24), CLASSES)
+    without, few, many = (
+        rehearse(Experiment(data=Blank((16, 16), ("a", "b", "c"), context), network=network, images=64, batch=4), EXACT)
+        for context in (None, (2, 24), (50, 24))
+    )
+    assert without.peak < few.peak < many.peak
+    assert without.flops < few.flops < many.flops

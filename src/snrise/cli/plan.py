@@ -125,13 +125,11 @@ def _file(arguments: list[str], preset: str | None) -> str:
 
 def _classes(file: str, config: RunConfig) -> int | None:
     """The number of classes, if the settings have any: from the run's checkpoint, or else from the data."""
-    if config.data.source.classes is None:
-        return None
     run = Path(file).parent
     if checkpoints(run / "checkpoints"):
         names = read_header(newest(run)).extra["classes"]
     else:
-        names = config.data.source.open().classes
+        names = None if config.data.source.classes is None else config.data.source.open().classes
     return None if names is None else len(names)
 
 

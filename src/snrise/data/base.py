@@ -66,6 +66,12 @@ class Data(ABC):
         """The frequency of each class, summing to 1; None without classes. Equal where they are unknown."""
         return None if self.classes is None else evenly(len(self.classes))
 
+    @property
+    def context(self) -> tuple[int, int] | None:
+        """The shape [m d] of an image's context vectors; None without context."""
+        first = self.contexts(1)
+        return None if first is None else (first.shape[1], first.shape[2])
+
     def contexts(self, count: int) -> Tensor | None:
         """Context vectors [count m d] to condition samples on, for grids and evaluation; None without context."""
         return None
@@ -107,10 +113,11 @@ class ByIndex(Data):
 @final
 @dataclass(frozen=True)
 class Blank(Data):
-    """Random images of any size, to time or plan a training step with; labelled if there are `classes`."""
+    """Random images of any size, to time or plan a training step with, with labels and context vectors as asked."""
 
     size: Size = (64, 64)
     classes: tuple[str, ...] | None = None
+    context: tuple[int, int] | None = None
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -132,6 +139,10 @@ class Blank(Data):
         images = torch.randint(256, (batch, 3, *self.size), generator=generator, dtype=torch.uint8)
         labels = None if self.classes is None else torch.zeros(batch, dtype=torch.int64)
         for at in itertools.count(position, batch):
-            yield Batch(images, labels, [*range(batch)], at)
+            yield Batch(images, labels, [*range(batch)], at, self.contexts(batch))
+
+    def contexts(self, count: int) -> Tensor | None:
+        """Zeros."""
+        return None if self.context is None else torch.zeros(count, *self.context)
 
 

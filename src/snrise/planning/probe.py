@@ -27,7 +27,7 @@ def probe(experiment: Experiment, seconds: float, most: int) -> Probed:
 
     After a warm-up step with one image, the batch doubles as long as a few steps of twice the size fit the time.
     """
-    blank = Blank(experiment.size, experiment.classes)
+    blank = Blank(experiment.size, experiment.classes, experiment.dataset.context)
     experiment = replace(experiment, data=blank, network=copy.deepcopy(experiment.network), accumulate=1)
     state, batch = TrainState.of(experiment), 1
     end = time.perf_counter() + seconds

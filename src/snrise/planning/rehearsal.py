@@ -53,6 +53,7 @@ def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
     """
     # The device's precision, not this machine's: also of the optimizer's products.
     experiment = replace(experiment, precision=device.precision(experiment.precision))
+    context = experiment.dataset.context
     with imagined(gpu=device.gpu) as ledger:
         module = copied(experiment.network, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
         state = TrainState.begun(experiment, module)
@@ -60,7 +61,7 @@ def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
         _first_step(state)
         before = [p.detach().clone() for p in module.parameters()]
         ledger.begin(device.taken)
-        images, kept, flops = _step(state, experiment, device, ledger)
+        images, kept, flops = _step(state, experiment, context, device, ledger)
         static = {
             "parameters": _bytes(module.parameters()), "average": _bytes(state.ema.parameters.values()),
             "optimizer": _bytes(t for own in state.optimizer.state.values() for t in own.values()),
@@ -123,7 +124,7 @@ def _first_step(state: TrainState) -> None:
 
 
 def _step(
-    state: TrainState, experiment: Experiment, device: Device, ledger: Ledger
+    state: TrainState, experiment: Experiment, context: tuple[int, int] | None, device: Device, ledger: Ledger
 ) -> tuple[int, dict[str, int], float]:
     """A step as `training.train` takes it: size of its first micro-batch, bytes kept by part, FLOPs an image.
 
@@ -131,16 +132,20 @@ def _step(
     """
     ledger.part = "loss"
     count, before = experiment.batch, ledger.flops
+    eps = torch.empty(count, *experiment.shape)
     # A GPU draws the noise of the whole batch, and gets the images a micro-batch at a time.
-    x, eps = (torch.empty(images, *experiment.shape) for images in (1 if device.gpu else count, count))
+    pictures = torch.empty(1 if device.gpu else count, 3, *experiment.size, dtype=torch.uint8)
     labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
+    vectors = None if context is None else torch.zeros(count, *context)
     kept: dict[str, int] = {}
     sizes = _parts(count, experiment.accumulate)[:2]
     for size in sizes:
+        x = experiment.codec.encode(pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size])
         with autocast(torch.device("cpu"), experiment.precision):
             loss, plain = denoising_loss(
-                state.network, experiment.target, _part(x, size, device), eps[:size], torch.zeros(size),
-                None if labels is None else labels[:size], weighting=experiment.weighting, factors=experiment.scales,
+                state.network, experiment.target, x, eps[:size], torch.zeros(size),
+                None if labels is None else labels[:size], None if vectors is None else vectors[:size],
+                weighting=experiment.weighting, factors=experiment.scales,
             )
         kept = kept or {part: held for part, held in ledger.by_part.items() if held and part}
         ledger.part = ""
@@ -159,11 +164,6 @@ def _parts(count: int, accumulate: int) -> list[int]:
     """The sizes of a batch's micro-batches, as training cuts it."""
     largest = -(-count // accumulate)
     return [min(largest, count - first) for first in range(0, count, largest)]
-
-
-def _part(images: Tensor, size: int, device: Device) -> Tensor:
-    """A micro-batch as the network gets it."""
-    return images.new_empty(size, *images.shape[1:]) if device.gpu else images[:size]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
