@@ -18,6 +18,7 @@ from snrise._errors import SnriseError
 if TYPE_CHECKING:
     from snrise import (
         checkpoint,
+        codecs,
         config,
         data,
         denoisers,
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Experiment", "Run", "SnriseError", "Trained", "__version__", "checkpoint", "config", "data", "denoisers",
-    "diagnostics", "documents", "evaluate", "evaluation", "experiment", "export", "generation", "growing", "levels",
-    "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "planning", "plots", "pooling",
+    "Experiment", "Run", "SnriseError", "Trained", "__version__", "checkpoint", "codecs", "config", "data",
+    "denoisers", "diagnostics", "documents", "evaluate", "evaluation", "experiment", "export", "generation", "growing",
+    "levels", "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "planning", "plots", "pooling",
     "precision", "process", "rates", "runs", "samplers", "schedules", "train", "trained", "training", "weightings",
 ]
 

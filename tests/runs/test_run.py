@@ -8,7 +8,7 @@ from PIL import Image
 
 from snrise._errors import SnriseError
 from snrise.checkpoint import checkpoints, latest
-from snrise.data import Batch
+from snrise.data import to_float
 from snrise.experiment import Experiment
 from snrise.runs import Run, summarize
 from tiny import comparable, config, objects
@@ -38,8 +38,9 @@ class Spoilt:
     def batches(self, batch, seed, position=0):
         for got in self.dataset.batches(batch, seed, position):
             if got.position in self.positions:
+                got = got._replace(images=to_float(got.images))
                 got.images[1] = torch.nan
-            yield Batch(*got)
+            yield got
 
 
 def faulty(folder, *overrides, at=(16,), tell=lambda line: None):

@@ -1,6 +1,6 @@
 """Models of diffusers as networks: `network(z, logsnr, labels)` around a `UNet2DModel` or a `DiTTransformer2DModel`.
 
-diffusers is imported when an adapter is made, not before.
+diffusers is imported when an adapter is constructed.
 """
 
 import importlib
@@ -33,7 +33,7 @@ def cosine_time(logsnr: LogSnr) -> PerImage:
 
 
 class _Adapter(nn.Module):
-    """What both adapters share: the model, λ as its timestep, and the first c channels of its output."""
+    """The common part: λ as the model's timestep, and the first c channels of its output."""
 
     kind: ClassVar[str]
     #: Where in the model the image, the timestep and the class enter, and where the image leaves.
@@ -74,7 +74,7 @@ class _Adapter(nn.Module):
 class DiffusersUNet(_Adapter):
     """A `diffusers.UNet2DModel`: z [b c h w], λ [b], labels [b] -> a prediction [b c h w].
 
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all. With classes, the model
+    `labels` are class indices, `classes` being the null class; None is the null class for all. With classes, the model
     needs `num_class_embeds=classes + 1`, the last being the null class. Of an output of 2c channels (learned variance)
     the first c are returned. `time` maps λ to the model's timestep; a model that was trained with another schedule
     wants that schedule's, for instance `time=lambda logsnr: 999 * schedule.inverse(logsnr)`.
@@ -117,7 +117,7 @@ class DiffusersUNet(_Adapter):
 class DiffusersDiT(_Adapter):
     """A `diffusers.DiTTransformer2DModel`: z [b c h h], λ [b], labels [b] -> a prediction [b c h h].
 
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all. The model needs
+    `labels` are class indices, `classes` being the null class; None is the null class for all. The model needs
     `num_embeds_ada_norm=classes`: its table has one entry more, and that index is its null class too. Without classes
     the model is always told its null class. Its own dropping of labels, which acts in training mode in every block
     apart, is switched off (`dropout_prob` of its label embeddings becomes 0, in the model that is given): labels are

@@ -1,4 +1,4 @@
-"""What a network is told beside the image: the noise level λ and a class."""
+"""Conditioning on the noise level λ and a class."""
 
 import math
 

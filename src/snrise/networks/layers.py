@@ -1,4 +1,4 @@
-"""The blocks: convolution, transformer, and the steps between two resolutions."""
+"""Building blocks: convolutional, transformer, down- and upsampling."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from snrise.networks.attention import Attention
 
 
 def zero(module: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """Start at zero, so that a residual branch begins as nothing."""
+    """Initialise with zeros, so that a residual branch is zero at first."""
     nn.init.zeros_(module.weight)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
@@ -82,7 +82,7 @@ class CellNorm(nn.Module):
 class LocalBlock(nn.Module):
     """CellNorm–conv3, ·(1+scale)+shift–swish–dropout–conv3 (zero), added to the input: [b c h w] -> the same.
 
-    No cell sees farther than two steps, in mean and variance neither: a part of an image is as within the whole.
+    The receptive field is two cells, for the norm too: a crop gives the same as the whole image.
     """
 
     def __init__(self, channels: int, embedding: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""What networks of levels share: their settings, and how an image and its condition enter and leave."""
+"""What networks of levels share: settings, stem and conditioning."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class LeveledConfig(NetworkConfig):
     """What networks of levels share.
 
     `levels` from the highest resolution to the lowest; `stem` is the factor that the first layer down-samples by;
-    `embedding` is the width of the condition (λ and class), `context` that of context vectors, for a network that
-    attends to some.
+    `embedding` is the width of the condition (λ and class), `context` that of context vectors, for a network with
+    cross-attention.
     """
 
     levels: tuple[Level, ...]
@@ -43,12 +43,12 @@ class LeveledConfig(NetworkConfig):
 
     @property
     def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
+        """The image's height and width must be multiples of this."""
         return int(self.stem * 2 ** (len(self.levels) - 1))
 
     @property
     def factors(self) -> list[int]:
-        """What an image's side is divided by at each level."""
+        """The downsampling factor of each level."""
         return [self.stem * 2**i for i in range(len(self.levels))]
 
     @property
@@ -72,8 +72,8 @@ class LeveledConfig(NetworkConfig):
 class LeveledNetwork(nn.Module):
     """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w], through a stem and a trunk.
 
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
-    as zero output. A subclass makes the trunk, then `norm`, the last layer before the stem.
+    `labels` are class indices, `classes` being the null class; None is the null class for all. The output is zero at
+    initialisation. A subclass makes the trunk, then `norm`, the last layer before the stem.
     """
 
     norm: nn.GroupNorm
@@ -92,7 +92,7 @@ class LeveledNetwork(nn.Module):
     def with_features(
         self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and what the last layer makes it of: see `NetworkConfig.features`."""
+        """The prediction, and the features before the last layer: see `NetworkConfig.features`."""
         check_size(z, self.config.divisor, self.config.image_channels)
         check_context(context, self.config.context)
         emb = self.conditioning(logsnr, labels)

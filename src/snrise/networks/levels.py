@@ -1,4 +1,4 @@
-"""The levels of a network: what stands at one resolution."""
+"""The levels of a network: its blocks at one resolution."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from snrise.networks.recomputing import recomputed
 
 
 class Kind(StrEnum):
-    """What a level's blocks are.
+    """The kind of a level's blocks.
 
     `local` are convolutions too, with a norm over each cell by itself instead of over groups of channels of the whole
     image: nothing is known of what lies beyond the kernels, and a network can be trained on parts of an image.
@@ -30,7 +30,7 @@ class Level:
     """One resolution of the network: `blocks` on the way down and as many on the way up (the lowest: once).
 
     A transformer level always attends; a conv level does if `attention` is set. `head` is the width of one head. With
-    `checkpoint`, training keeps of each block what enters it and computes the rest anew on the way back: the same
+    `checkpoint`, activations within a block are recomputed in the backward pass: the same
     numbers in less memory, for a forward pass more.
     """
 
@@ -71,8 +71,8 @@ def widened(level: Level, blocks: int) -> Level:
 class Stage(nn.Module):
     """The blocks of one level, in one direction: [b c h w] -> the same.
 
-    Blocks that attend also attend to context vectors [b m d], if the network is built for them and some are given. With
-    `skips`, each block of convolutions takes in so many channels more.
+    Blocks with attention also cross-attend to context vectors [b m d], if the network has any. With `skips`, each
+    convolutional block takes that many additional channels.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network within a network: the inner one, at half the side, says the coarse half, an outer level the details."""
+"""A nested network: the inner one, at half the side, predicts the coarse half, an outer level the details."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ LOUDNESS = 8.0
 
 
 class Coupling(Protocol):
-    """How predictions of two resolutions hang together at a noise level: `nest.Link`."""
+    """The relation between predictions at two resolutions: see `nest.Link`."""
 
     def coarse(self, logsnr: Tensor, factor: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Of z pooled: its gain, its λ; of the pooled prediction, the factors of the inner one and of z pooled.
@@ -55,9 +55,9 @@ class Coupling(Protocol):
 class NestedConfig(NetworkConfig):
     """An `inner` network on images pooled by 2, and a `level` of blocks at half the side for what is finer.
 
-    `variances` are those of the images' three detail bands (across the width, the height, both): `haar.band_variances`
-    measures them. With `frozen`, the inner network stays as it is, and costs no gradient. Its blocks are seen by the
-    outer ones through its last features.
+    `variances` are those of the images' three detail bands (horizontal, vertical, diagonal), as measured by
+    `haar.band_variances`. With `frozen`, the inner network is not trained, and costs no gradient. The
+    outer blocks get its last features.
 
     While it trains, the outer level sees a `crop` of so many pixels of each image, somewhere; null is the whole. The
     inner network sees the whole in any case. Where the bands' own log-SNR, λ + 2 log s, is below `asleep_below`, noise
@@ -101,7 +101,7 @@ class NestedConfig(NetworkConfig):
 
     @property
     def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
+        """The image's height and width must be multiples of this."""
         return 2 * self.inner.divisor
 
     @property
@@ -109,7 +109,7 @@ class NestedConfig(NetworkConfig):
         return self.level.channels, 2
 
     def stages(self) -> tuple[StageShape, ...]:
-        """What an image passes through, in order: the inner network, then the outer level."""
+        """The stages in order: the inner network's, then the outer level."""
         inner = (
             stage._replace(
                 factor=2 * stage.factor, parts=tuple(f"inner.{part}" for part in stage.parts),
@@ -121,15 +121,15 @@ class NestedConfig(NetworkConfig):
         return (*inner, outer)
 
     def build(self, classes: int | None) -> "Nested":
-        """The network. Before it is asked for anything, it needs a `link`: `nest.Link` of its target."""
+        """The network. Set its `link`, `nest.Link` of the target, before calling it."""
         return Nested(self, classes)
 
 
 class Nested(nn.Module):
     """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w]: see `NestedConfig`.
 
-    Pooled, it is the inner network's prediction of the pooled image, exactly, whatever the outer level says. That
-    begins as the best linear estimate of the details.
+    Pooled, it is exactly the inner network's prediction of the pooled image, whatever the outer level predicts. At
+    initialisation that is the best linear estimate of the details.
     """
 
     variances: Tensor
@@ -162,23 +162,23 @@ class Nested(nn.Module):
     def forward(
         self, z: Images, logsnr: LogSnr, labels: Labels | None = None, context: Tensor | None = None
     ) -> Images:
-        return self._found(z, logsnr, labels, context)[0]
+        return self._predicted(z, logsnr, labels, context)[0]
 
     def with_features(
         self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None,
         within: Windows | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and what the last layer makes it of: [b channels h/2 w/2].
+        """The prediction, and the features before the last layer: [b channels h/2 w/2].
 
-        Both are wanted `within` a part of each image alone, while a nest around this one trains on it.
+        With `within`, only a window of each image is needed: the crop that an enclosing nest trains on.
         """
-        found, h, window = self._found(z, logsnr, labels, context, within)
-        return found, h if window is None else window.put_back(h, [side // 2 for side in found.shape[2:]])
+        prediction, h, window = self._predicted(z, logsnr, labels, context, within)
+        return prediction, h if window is None else window.put_back(h, [n // 2 for n in prediction.shape[2:]])
 
-    def _found(
+    def _predicted(
         self, z: Tensor, logsnr: Tensor, labels: Tensor | None, context: Tensor | None, within: Windows | None = None,
     ) -> tuple[Tensor, Tensor, Windows | None]:
-        """The prediction of the whole, and features of the part that the outer level was asked about."""
+        """The prediction of the whole image, and the features and window that the outer level computed."""
         if self.link is None:
             raise SnriseError("network.link: none; a nest has to know its target: network.link = nest.Link(target)")
         check_size(z, self.config.divisor, self.config.image_channels)
@@ -209,15 +209,15 @@ class Nested(nn.Module):
         return unhaar(2 * whole, part), h, window
 
     def _estimated(self, details: Tensor, logsnr: Tensor) -> Tensor:
-        """The best linear estimate of the details: what is said of them where the outer level is not asked."""
+        """The best linear estimate of the details, used outside the outer level's window."""
         assert self.link is not None, "asked for by the caller"
         _, _, of_z, _ = self.link.detail(logsnr, self.variances)
         return _bands(of_z.to(details.dtype)) * details
 
     def _window(self, size: Sequence[int], batch: int, within: Windows | None) -> Windows | None:
-        """What part of the cells, at half the side, the outer level is asked about; None for the whole.
+        """The window, at half the side, that the outer level computes; None for the whole image.
 
-        For a nest around this one, what the wanted part depends on; else, in training, the crop.
+        Within an enclosing nest, the receptive field of its window; else, in training, the crop.
         """
         if within is not None:
             local = self.config.level.kind is Kind.LOCAL
@@ -250,7 +250,7 @@ class Nested(nn.Module):
     def _outer(
         self, details: Tensor, seen: Tensor, signal: Tensor, lower: Tensor, logsnr: Tensor, labels: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the outer level says of the details, residual and loudness, [b 6 c h/2 w/2], and its last features."""
+        """The outer level's output for the details, residual and log-scale [b 6 c h/2 w/2], and its last features."""
         assert self.link is not None, "asked for by the caller"
         scale, whiten, *_ = (_bands(c.to(details.dtype)) for c in self.link.detail(logsnr, self.variances))
         # Noise of variance 1 on flat ground, however clean the image: no network can amplify what is hardly there.
@@ -263,16 +263,16 @@ class Nested(nn.Module):
 
 
 def _certainly_none(mask: Tensor) -> bool:
-    """Whether nothing is true; False where that is not looked at: while it is learnt, compiled or only counted."""
+    """Whether no element is true; False where values must not be read: in training, when compiled or only counted."""
     abstract = mask.is_meta or isinstance(mask, FakeTensor) or torch.compiler.is_compiling()
     return not (torch.is_grad_enabled() or abstract or bool(mask.any()))
 
 
 def _each(value: Tensor, like: Tensor) -> Tensor:
-    """[b] against [b c h w]."""
+    """[b], broadcast against [b c h w]."""
     return value.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _bands(value: Tensor) -> Tensor:
-    """[b bands] against [b bands c h w]."""
+    """[b bands], broadcast against [b bands c h w]."""
     return value[:, :, None, None, None]

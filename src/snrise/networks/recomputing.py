@@ -1,4 +1,4 @@
-"""Activation checkpointing: memory for multiplications."""
+"""Activation checkpointing: recomputation instead of memory."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ __all__ = ["recomputed"]
 
 
 def recomputed(block: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The block as one of which only what enters it is kept for the way back: all else is computed there anew.
+    """The block with only its inputs kept for the backward pass, which recomputes the activations.
 
-    Outputs and gradients are the same to the bit, dropout included: the state of the random numbers is kept too.
+    Outputs and gradients are bitwise the same, dropout included: the RNG state is restored.
     Chen et al. 2016, arXiv 1604.06174.
 
     >>> x = torch.randn(8, requires_grad=True)

@@ -1,4 +1,4 @@
-"""How an image enters and leaves a network: down-sampled at once in the first layer, up-sampled in the last."""
+"""Stems: downsampling in the first layer, upsampling in the last."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Stem(StrEnum):
 
 
 def factor_for(image: Size, side: int = 32) -> int:
-    """The smallest power of two that brings an image's short side to at most `side` cells.
+    """The smallest power of two that reduces an image's short side to at most `side` cells.
 
     >>> factor_for((256, 384))
     8
@@ -56,7 +56,7 @@ def shuffled(h: Tensor, factor: int) -> Tensor:
 
 
 class Patches(nn.Conv2d):
-    """A convolution of patches that do not overlap, as one product: an image need not become channels-last for it."""
+    """A convolution of non-overlapping patches as one matrix product, without a channels-last copy of the image."""
 
     def forward(self, z: Tensor) -> Tensor:
         patches = unshuffled(z, self.kernel_size[0])
@@ -110,7 +110,7 @@ class FoldedStem(nn.Module):
 
 
 def enlarged(weight: Tensor, own: Tensor, channels: int) -> Tensor | None:
-    """A first or last layer's weight for patches k times as large as it knows; None if `own` is none of such a layer.
+    """A first or last layer's weight for patches k times as large; None if `own` is not such a layer's.
 
     The first layer sees a patch pooled by k, times √k, and the last says each number for a block of k×k: what the
     smaller network computed at z, the larger computes at the pooled image times √k. **That is where training begins,
@@ -145,7 +145,7 @@ def check_factor(factor: int, kind: Stem, where: str) -> None:
 
 
 def stem(image_channels: int, channels: int, factor: int, kind: Stem) -> PatchStem | FoldedStem:
-    """A first and last layer that down- and up-sample by `factor`."""
+    """First and last layers that down- and upsample by `factor`."""
     check_factor(factor, kind, "stem.factor")
     match kind:
         case Stem.UNSHUFFLE:

@@ -30,7 +30,7 @@ class UNetConfig(LeveledConfig):
         require(self.middle >= 0, "UNetConfig.middle", self.middle, "a whole number, 0 or more")
 
     def stages(self) -> tuple[StageShape, ...]:
-        """What an image passes through, in order."""
+        """The stages in order."""
         lowest, down, up = len(self.levels) - 1, [], []
         for i, level in enumerate(self.levels):
             down.append(self.stage(i, Way.DOWN, [f"down_stages.{i}", *([f"downs.{i - 1}"] if i else [])]))

@@ -34,7 +34,7 @@ class UViTConfig(LeveledConfig):
     skip: Skip = Skip.CONCAT
 
     def stages(self) -> tuple[StageShape, ...]:
-        """What an image passes through, in order."""
+        """The stages in order."""
         lowest = len(self.levels) - 1
         enters = [[f"downs.{i - 1}"] if i else [] for i in range(lowest + 1)]
         return (

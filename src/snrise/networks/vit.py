@@ -22,7 +22,7 @@ class ViTConfig(NetworkConfig):
     """`depth` blocks of `width` on patches of `patch`×`patch` pixels, which enter through `bottleneck` numbers.
 
     With classes, `class_tokens` tokens of the class stand before those of the image from block `class_tokens_from` on.
-    `context` is the width of context vectors, for a network that attends to some. With `checkpoint`, training keeps of
+    `context` is the width of context vectors, for a network with cross-attention. With `checkpoint`, training keeps of
     each block what enters it and computes the rest anew on the way back.
     """
 
@@ -52,7 +52,7 @@ class ViTConfig(NetworkConfig):
 
     @property
     def divisor(self) -> int:
-        """What an image's height and width must be multiples of."""
+        """The image's height and width must be multiples of this."""
         return self.patch
 
     @property
@@ -64,7 +64,7 @@ class ViTConfig(NetworkConfig):
         return ("enter.0.", "leave.")
 
     def stages(self) -> tuple[StageShape, ...]:
-        """What an image passes through, in order."""
+        """The stages in order."""
         parts = tuple(f"{part}.{i}" for part in ("blocks", "across") for i in range(self.depth))
         return (StageShape(self.patch, self.width, self.depth, "transformer", Way.MIDDLE, parts, "checkpoint"),)
 
@@ -101,8 +101,8 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """z [b c h w], λ [b], labels [b], context [b m d] -> a prediction [b c h w].
 
-    `labels` are class numbers, `classes` itself meaning no label; None is no label for all, and no context. It starts
-    as zero output.
+    `labels` are class indices, `classes` being the null class; None is the null class for all. The output is zero at
+    initialisation.
     """
 
     def __init__(self, config: ViTConfig, classes: int | None = None) -> None:
@@ -136,7 +136,7 @@ class ViT(nn.Module):
     def with_features(
         self, z: Tensor, logsnr: Tensor, labels: Tensor | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The prediction, and what the last layer makes it of: see `NetworkConfig.features`."""
+        """The prediction, and the features before the last layer: see `NetworkConfig.features`."""
         check_size(z, self.config.patch, self.config.image_channels)
         check_context(context, self.config.context)
         emb = self.conditioning(logsnr, labels)

@@ -1,4 +1,4 @@
-"""The reversible 5/3 wavelet as a way in and out of a network: fewer pixels, more channels, nothing lost."""
+"""The reversible 5/3 wavelet as a stem: fewer pixels, more channels, nothing lost."""
 
 import math
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Wavelet:
 
     @property
     def divisor(self) -> int:
-        """What an image's height and width must be multiples of; by this much the bands are smaller."""
+        """The image's height and width must be multiples of this, the downsampling factor of the bands."""
         return 1 << self.levels
 
     def channels(self, image_channels: int) -> int:

@@ -61,16 +61,16 @@ def _polynomial(gram: Tensor, steps: int) -> Tensor:
 
 
 def _product(to: Tensor, a: Tensor, b: Tensor, *, beta: float, alpha: float = 1.0) -> Tensor:
-    """beta·to + alpha·ab, of matrices or of stacks of them."""
+    """beta·to + alpha·ab, of matrices or batches of them."""
     return (torch.addmm if to.ndim == 2 else torch.baddbmm)(to, a, b, beta=beta, alpha=alpha)
 
 
 def of_one_shape(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
-    """What is made orthogonal at a time: on a GPU, where small products wait to be launched, all of one shape."""
-    found: dict[object, list[Tensor]] = {}
+    """Groups to orthogonalise together: on a GPU, where small products are bound by launches, all of one shape."""
+    groups: dict[object, list[Tensor]] = {}
     for p in parameters:
-        found.setdefault((p.device, p.dtype, in_memory_order(p).shape) if p.is_cuda else id(p), []).append(p)
-    return list(found.values())
+        groups.setdefault((p.device, p.dtype, in_memory_order(p).shape) if p.is_cuda else id(p), []).append(p)
+    return list(groups.values())
 
 
 class MuonAndAdamW(FusedAdamW):
