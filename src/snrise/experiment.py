@@ -257,7 +257,8 @@ def _check_fit(network: NetworkConfig, shape: tuple[int, int, int]) -> None:
     channels, *sides = shape
     check_sides((sides[0], sides[1]), network.divisor, "config.data.resolution")
     good = isinstance(network, External) or network.image_channels == channels
-    require(good, "config.network.image_channels", network.image_channels, f"{channels}, as the codec makes")
+    allowed, fix = f"{channels}, the channels of the codec", f"add network.image_channels={channels}"
+    require(good, "config.network.image_channels", network.image_channels, allowed, fix)
 
 
 def _check_factor(i: int, factor: int, image: Size) -> None:

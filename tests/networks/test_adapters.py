@@ -18,10 +18,11 @@ from snrise.data import Batch, Blank
 from snrise.denoisers import clipped, from_network, guided
 from snrise.experiment import Experiment
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet, cosine_time
+from snrise.optimizers import AdamW
 from snrise.process import Prediction, Target
 from snrise.samplers import Ancestral, generators, last, start, uniform_time
 from snrise.schedules import Cosine, for_resolution
-from snrise.training import Ema, TrainState, adamw, train
+from snrise.training import Ema, TrainState, train
 from tiny import inputs, perturbed, scramble
 
 
@@ -177,7 +178,7 @@ def test_it_trains_and_samples_on_a_shifted_schedule(kind, classes):
     target = Target(Prediction.V)
     recipe = Experiment(data=Blank((16, 16)), network=network, target=target, schedule=schedule, factors=(1, 2),
                         class_dropout=0.5, learning_rate=1e-3, images=16, warmup=0, decay=0.0)
-    state = TrainState(network=network, ema=Ema(network, 0), optimizer=adamw(network))
+    state = TrainState(network=network, ema=Ema(network, 0), optimizer=AdamW()(network))
     reports = list(train(state, batches(), recipe, images=16))
     assert [r.fault for r in reports] == [None] * 4
     after = network.state_dict()

@@ -15,9 +15,9 @@ from snrise.losses import denoising_loss
 from snrise.nest import Link
 from snrise.networks import Kind, Level, NestedConfig
 from snrise.networks.haar import band_variances, haar, unhaar
+from snrise.optimizers import AdamW, Muon
 from snrise.pooling import pool
 from snrise.process import VP, Prediction, Target, diffuse
-from snrise.training import adamw, muon
 from tiny import CROPPED, NEST, NETWORKS, V, built, inputs, perturbed
 
 LOGSNRS = torch.tensor([-15.0, -3.0, 0.0, 4.0, 15.0], dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_training_the_outer_level_leaves_the_inner_network_as_it_is():
     torch.manual_seed(0)
     network = perturbed(built(replace(NEST, frozen=True), 3)).train()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    optimizer = muon(network)
+    optimizer = Muon()(network)
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
     z, logsnr = inputs(4)
@@ -74,7 +74,7 @@ def test_training_the_outer_level_leaves_the_inner_network_as_it_is():
     assert not [name for name in moved if name.startswith("inner.")]
     assert {name for name in before if not name.startswith("inner.")} == moved
     assert all(p.requires_grad != name.startswith("inner.") for name, p in network.named_parameters())
-    chosen = {p for group in adamw(network).param_groups for p in group["params"]}
+    chosen = {p for group in AdamW()(network).param_groups for p in group["params"]}
     assert not [p for name, p in network.named_parameters() if name.startswith("inner.") and p in chosen]
 
 

@@ -25,10 +25,10 @@ from snrise.networks import (
     ViTConfig,
     build,
 )
+from snrise.optimizers import AdamW
 from snrise.process import Prediction, Target
 from snrise.samplers import Ddim, last, uniform_time
 from snrise.schedules import Cosine, for_resolution
-from snrise.training import adamw
 from tiny import MIXED, NEST, NETWORKS, built, inputs, network, perturbed
 
 CONFIGS = [pytest.param(config, id=name) for table in NETWORKS.values() for name, config in table.items()]
@@ -135,7 +135,7 @@ def test_every_parameter_moves_within_four_steps(config):
     torch.manual_seed(0)
     model = built(config, 2)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimizer = adamw(model)
+    optimizer = AdamW()(model)
     optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 1e-2
     z, logsnr = inputs(3)
     for _ in range(4):
@@ -284,7 +284,7 @@ def test_each_kind_trains_a_step_and_samples_at_any_size(kind, size):
     x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     schedule = for_resolution(Cosine(), size)
     target = Target(Prediction.V)
-    optimizer = adamw(model)
+    optimizer = AdamW()(model)
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
     losses = []

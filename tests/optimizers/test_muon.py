@@ -10,8 +10,9 @@ from snrise._errors import SnriseError
 from snrise.networks import Level, UViT, UViTConfig
 from snrise.networks import build as build_network
 from snrise.networks.adapters import DiffusersDiT, DiffusersUNet
+from snrise.optimizers import Muon
 from snrise.optimizers.muon import QUINTIC, MuonAndAdamW, of_one_shape, orthogonalized
-from snrise.training import Precision, load_state, muon, save_state, train
+from snrise.training import Precision, load_state, save_state, train
 from tiny import NETWORKS, built, pretends_to_be_on_a_gpu, recipe, state_of
 
 pytestmark = pytest.mark.precision
@@ -41,7 +42,7 @@ def network():
 
 def test_the_first_step_has_the_size_of_an_orthogonal_matrix():
     net = network()
-    optimizer = muon(net, scale=20.0)
+    optimizer = Muon(scale=20.0)(net)
     for group in optimizer.param_groups:
         group["lr"] = 0.001 * group.get("lr_scale", 1.0)
     kernel = net.middle.blocks[0].conv1.weight
@@ -62,7 +63,7 @@ def orthogonal(net, optimizer):
 
 def test_edges_and_vectors_are_left_to_adamw():
     net = network()
-    optimizer = muon(net)
+    optimizer = Muon()(net)
     names = orthogonal(net, optimizer)
     assert "middle.blocks.0.conv1.weight" in names
     assert not [n for n in names if n.startswith(("stem.", "conditioning.")) or ".film." in n or n.endswith("bias")]
@@ -74,7 +75,7 @@ def test_the_edges_of_a_vit():
     """Patches in and out, modulations and the class's positions; the MLP's own `enter` and `leave` are within."""
     net = NETWORKS["vit"]["class tokens"].build(3)
     of_a_block = {f"blocks.{i}.{name}.weight" for i in range(3) for name in ("qkv", "out", "enter", "leave")}
-    assert orthogonal(net, muon(net)) == of_a_block
+    assert orthogonal(net, Muon()(net)) == of_a_block
 
 
 def test_the_edges_of_jit():
@@ -92,7 +93,7 @@ def test_every_network_says_its_edges(config):
     names = dict(net.named_parameters())
     assert net.edges <= names.keys()
     assert {n for n in names if "conditioning." in n} <= net.edges
-    inner = orthogonal(net, muon(net))
+    inner = orthogonal(net, Muon()(net))
     assert inner
     assert inner == {n for n, p in names.items() if p.ndim >= 2 and n not in net.edges}
 
@@ -103,7 +104,7 @@ def test_the_edges_of_adapted_models():
     dit = DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=8, in_channels=3, num_layers=1,
                                 sample_size=16, patch_size=4, num_embeds_ada_norm=2)
     for net in (DiffusersUNet(unet, 2), DiffusersDiT(dit, 2)):
-        names = orthogonal(net, muon(net))
+        names = orthogonal(net, Muon()(net))
         assert names
         assert not [n for n in names if any(part in n for part in ("conv_in", "conv_out", "emb", "norm", "proj_out"))]
 
@@ -111,7 +112,7 @@ def test_the_edges_of_adapted_models():
 def test_a_network_that_says_no_edges_is_refused():
     told = r"muon\.network: got 'Linear'; allowed: a network with the attribute `edges`"
     with pytest.raises(SnriseError, match=told):
-        muon(torch.nn.Linear(2, 2))
+        Muon()(torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (12, 20), (8, 40), (40, 8), (64, 576)])
@@ -186,7 +187,7 @@ def test_on_a_gpu_all_of_one_shape_go_together():
 def test_its_products_are_in_the_runs_precision(monkeypatch, precision, native, dtype):
     monkeypatch.setattr("snrise.precision.bf16_is_native", lambda device: native)
     net, asked = network(), []
-    optimizer = muon(net, precision=precision)
+    optimizer = Muon()(net, precision=precision)
     for p in net.parameters():
         p.grad = torch.randn_like(p)
     module = sys.modules["snrise.optimizers.muon"]
@@ -196,8 +197,8 @@ def test_its_products_are_in_the_runs_precision(monkeypatch, precision, native, 
 
 
 def test_a_scale_out_of_range_is_refused():
-    with pytest.raises(SnriseError, match=r"muon\.scale: got 0"):
-        muon(network(), scale=0)
+    with pytest.raises(SnriseError, match=r"Muon\.scale: got 0"):
+        Muon(scale=0)
 
 
 def test_it_resumes_bit_for_bit(tmp_path):

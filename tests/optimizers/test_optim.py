@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snrise._errors import SnriseError
+from snrise.optimizers import AdamW
 from snrise.optimizers.muon import orthogonalized
 from snrise.precision import bf16_is_native, resolved
 from snrise.rates import DECAYS, CosineDecay, LinearDecay, SqrtDecay
-from snrise.training import LearningRate, Precision, adamw, autocast, muon
+from snrise.training import LearningRate, Precision, autocast
 from tiny import inputs
 from tiny import network as build_tiny
 
@@ -54,7 +55,7 @@ def test_weight_decay_is_for_matrices_and_kernels_only():
     for p in network.parameters():
         nn.init.ones_(p)
         p.grad = torch.zeros_like(p)
-    optimizer = adamw(network, weight_decay=0.5)
+    optimizer = AdamW()(network, weight_decay=0.5)
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     optimizer.step()
@@ -68,8 +69,8 @@ def test_weight_decay_is_for_matrices_and_kernels_only():
     ({"weight_decay": -1.0}, "weight_decay"),
 ])
 def test_an_optimizer_out_of_range_is_refused(setting, name):
-    with pytest.raises(SnriseError, match=f"adamw.{name}: got"):
-        adamw(nn.Linear(1, 1), **setting)
+    with pytest.raises(SnriseError, match=f"optimizer.{name}: got"):
+        AdamW()(nn.Linear(1, 1), **setting)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [
@@ -123,7 +124,7 @@ def test_an_orthogonalized_matrix_keeps_its_directions_and_loses_its_lengths(sha
 def test_muon_takes_what_lies_within_the_network_and_leaves_the_rest_to_adamw():
     network = build_tiny(classes=2)
     steps = {}
-    for name, make in (("muon", muon), ("adamw", adamw)):
+    for name, make in (("muon", Muon()), ("adamw", AdamW())):
         copy_of = copy.deepcopy(network)
         optimizer = make(copy_of)
         for group in optimizer.param_groups:

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from snrise._errors import SnriseError
 from snrise.checkpoint import checkpoints as snapshots
-from snrise.training import Ema, Power, TrainState, adamw, load_latest, save_state
+from snrise.optimizers import AdamW
+from snrise.training import Ema, Power, TrainState, load_latest, save_state
 from snrise.training.averages import Profile, _product, average, forget_later, save_averages, shares
 from tiny import config, run, state_of
 
@@ -83,7 +84,7 @@ def trained_on(folder, powers, steps=400, every=25, batch=10):
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(1, 1, bias=False)
     state = TrainState(
-        network=layer, ema=Ema(layer, 0), optimizer=adamw(layer), powers=tuple(Ema(layer, p) for p in powers),
+        network=layer, ema=Ema(layer, 0), optimizer=AdamW()(layer), powers=tuple(Ema(layer, p) for p in powers),
     )
     value = 0.0
     for step in range(1, steps + 1):

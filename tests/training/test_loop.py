@@ -12,8 +12,9 @@ from snrise._errors import SnriseError
 from snrise.data import Batch, Blank
 from snrise.experiment import Experiment
 from snrise.levels import Levels
+from snrise.optimizers import AdamW
 from snrise.schedules import Cosine, UniformLogSnr
-from snrise.training import Ema, TrainState, adamw, train
+from snrise.training import Ema, TrainState, train
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.weightings import Constant, MinSnr, VLoss
 from tiny import config, moments, perturbed, recipe, run, scramble, state_of
@@ -54,7 +55,7 @@ class Toy(nn.Module):
 
 def toy_state():
     toy = Toy()
-    return TrainState(network=toy, ema=Ema(toy, 0), optimizer=adamw(toy))
+    return TrainState(network=toy, ema=Ema(toy, 0), optimizer=AdamW()(toy))
 
 
 def toy_recipe(**changes):

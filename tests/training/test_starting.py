@@ -7,8 +7,9 @@ from torch.testing import assert_close
 
 from snrise.networks import Kind, Level, NestedConfig, Stem, UNetConfig, UViTConfig, ViTConfig, build
 from snrise.networks.stems import enlarged
+from snrise.optimizers import AdamW
 from snrise.pooling import pool
-from snrise.training import Ema, TrainState, adamw, save_state, start_from
+from snrise.training import Ema, TrainState, save_state, start_from
 from tiny import perturbed
 
 LEVELS = (Level(channels=16, blocks=1), Level(channels=32, blocks=1, attention=True, head=16))
@@ -24,7 +25,7 @@ def begun(config, seed):
     """A run whose network does something, on the way out too."""
     torch.manual_seed(seed)
     network = perturbed(build(config), seed=seed)
-    return TrainState(network=network, ema=Ema(network, 100), optimizer=adamw(network))
+    return TrainState(network=network, ema=Ema(network, 100), optimizer=AdamW()(network))
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """Muon: momentum steps whose matrices are made orthogonal. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from snrise._errors import require
+from snrise._errors import invalid, require
 from snrise.cpu import FusedAdamW, in_memory_order
+from snrise.networks.base import Traits
+from snrise.optimizers.base import groups, trained
 from snrise.precision import Precision, product_dtype
 
-__all__ = ["MuonAndAdamW", "orthogonalized"]
+__all__ = ["Muon", "MuonAndAdamW", "orthogonalized"]
 
 #: Coefficients of the quintic iteration that drives all singular values towards 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -115,3 +118,37 @@ class MuonAndAdamW(FusedAdamW):
         torch._foreach_add_(weights, list(updates.unbind()), alpha=-group["lr"] * scale)
         for p in parameters:
             p.grad = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Muon:
+    """Muon on the matrices and kernels within the network, at `scale` times the learning rate; AdamW on the rest.
+
+    The network's `edges` are left to AdamW, as are vectors: see `networks.Traits`.
+
+    Raises:
+        SnriseError: when called, for a network without `edges`.
+    """
+
+    scale: float = 20.0
+
+    def __post_init__(self) -> None:
+        require(self.scale > 0, "Muon.scale", self.scale, "a number above 0")
+
+    def __call__(
+        self, network: nn.Module, *, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0,
+        precision: Precision = Precision.AUTO,
+    ) -> torch.optim.Optimizer:
+        edges = Traits(network).edges
+        if edges is None:
+            raise invalid(
+                "muon.network", type(network).__name__, "a network with the attribute `edges`: the names of the "
+                "parameters where image, λ and class enter, and where the image leaves",
+                "add it, frozenset() for none, or use adamw",
+            )
+        inner = [p for name, p in network.named_parameters() if p.requires_grad and p.ndim >= 2 and name not in edges]
+        chosen = {id(p) for p in inner}
+        rest = groups((p for p in trained(network) if id(p) not in chosen), betas, weight_decay)
+        first = {"params": inner, "weight_decay": weight_decay, "muon": True, "lr_scale": self.scale}
+        return MuonAndAdamW([first, *rest], lr=0.0, betas=betas, eps=1e-12, fused=True, precision=precision)

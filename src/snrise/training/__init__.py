@@ -10,7 +10,7 @@ from snrise.checkpoint import (
     read_header,
 )
 from snrise.config import WIDEST, OnFault
-from snrise.optimizers import Optimizer, adamw, muon
+from snrise.optimizers import Optimizer
 from snrise.precision import Precision, autocast
 from snrise.rates import LearningRate
 from snrise.training.averages import average, forget_later, save_averages
@@ -23,7 +23,7 @@ from snrise.training.state import TrainState
 
 __all__ = [
     "WIDEST", "BrokenCheckpoint", "Checkpoint", "Ema", "LearningRate", "OnFault", "Optimizer", "Power", "Precision",
-    "Report", "Spikes", "TrainState", "adamw", "autocast", "average", "checkpoints", "forget_later", "latest",
-    "load_latest", "load_network", "load_state", "muon", "newest_whole", "read_header", "save_averages", "save_state",
+    "Report", "Spikes", "TrainState", "autocast", "average", "checkpoints", "forget_later", "latest",
+    "load_latest", "load_network", "load_state", "newest_whole", "read_header", "save_averages", "save_state",
     "start_from", "train",
 ]
