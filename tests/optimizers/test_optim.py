@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from snrise._errors import SnriseError
-from snrise.optimizers import AdamW
+from snrise.optimizers import AdamW, Muon
 from snrise.optimizers.muon import orthogonalized
 from snrise.precision import bf16_is_native, resolved
 from snrise.rates import DECAYS, CosineDecay, LinearDecay, SqrtDecay
