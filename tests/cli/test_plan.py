@@ -63,6 +63,29 @@ def test_what_does_not_fit_is_told_with_advice():
     assert re.search(r"\n  network.levels.\d.checkpoint=true.* fits: the same result for \d\d% more operations\n", text)
 
 
+def test_many_devices_share_the_batch():
+    text = run("tiny.yaml", "--device", "h100", "--gpus", "2", "--nodes", "2", "--parallel", "fsdp")
+    assert "\ndevices                   4: 2 nodes of 2, 2 images each a step\n" in text
+    assert "\nin parallel               fsdp: parameters, gradients, optimizer state and averages sharded, " in text
+    assert re.search(r"\nsent a step, each +\d.\d\d GB over NVLink 4 .*, \d.\d\d GB over InfiniBand NDR", text)
+    assert re.search(r"\nefficiency +\d+% with overlap; the (chip|network) is the limit\n", text)
+    assert " GPU hours at 15% of 67 TFLOP/s" in text
+    assert "\nfsdp is planned only: snrise train does not shard yet\n" in text
+    assert "\ncomputed, nothing measured: " in text
+
+
+def test_a_table_and_a_picture_by_number_of_devices(tmp_path):
+    text = run("tiny.yaml", "--device", "h100", "--scaling", "1,2,8,16", "--out", "scaling.png")
+    lines = text.splitlines()
+    assert lines[0] == "tiny at 16x16, 8 images each, fp32; on H100 SXM 80 GB at 15% of the peak"
+    rows = [line.split() for line in lines[4:8]]
+    assert [(row[0], row[-8]) for row in rows] == [("1", "1"), ("2", "ddp"), ("8", "ddp"), ("16", "ddp")]
+    assert [row[-7] for row in rows] == ["8", "16", "64", "128"]
+    assert all(len(line) <= 80 for line in lines[3:8])
+    assert lines[-1] == "written: scaling.png"
+    assert min(size_of(tmp_path / "scaling.png")) > 500
+
+
 def test_a_schedule_and_a_network_that_are_unwise_are_told():
     text = run("tiny.yaml", "--resolution", "128", "--device", "cpu", "schedule.reference=null")
     assert "schedule                  not fit for this resolution" in text
@@ -106,6 +129,13 @@ def test_a_recipe_that_misses_its_images_is_planned():
     (["emoji-23"], "recipe: no such recipe or file 'emoji-23'"),
     (["--out", "a.pgn"], "--out a.pgn: no such picture format '.pgn'"),
     (["--resolution", "5x"], "--resolution: got '5x'"),
+    (["--gpus", "0"], "--gpus: got 0; allowed: a whole number above 0; use 1"),
+    (["--device", "cpu", "--gpus", "2"], "Cluster.device: got \"this machine's CPU\"; allowed: one whose links are"),
+    (["--device", "h100", "--gpus", "2", "--parallel", "dpd"], "--parallel: no such way to train in parallel 'dpd'"),
+    (["--device", "h100", "--gpus", "8", "--batch", "30"],
+     "config.training.batch: got 30; allowed: a multiple of the 8 ranks; nearest: 24 or 32"),
+    (["--device", "h100", "--scaling", "1,12"],
+     "--scaling: got '12'; allowed: numbers of devices that fill nodes of 8; nearest: 8 or 16"),
     (["training.bach=3"], "config.training.bach: no such setting"),
 ])
 def test_errors_are_one_line(monkeypatch, capsys, arguments, message):

@@ -11,12 +11,13 @@ from rich.table import Table
 from snrise import documents, planning, plots
 from snrise._errors import invalid, require, unknown
 from snrise.cli.devices import device_of
+from snrise.cli.distributed import ASSUMED, cluster_of, clusters_of, distributed_lines, show_scaling
 from snrise.cli.options import check_chart
 from snrise.config import RunConfig, parse
 from snrise.construct import kind_of, plain
 from snrise.experiment import Experiment
 from snrise.networks import PRESETS, External
-from snrise.planning import DEVICES, Plan, Row
+from snrise.planning import AUTO, DEVICES, LINKS, PARALLEL, Plan, Row
 from snrise.quantities import parse_size
 from snrise.trained import newest
 from snrise.training import checkpoints, read_header
@@ -56,6 +57,21 @@ def plan(
         float, typer.Option(help="The share of a GPU's peak that training reaches.", min=0.01, max=1.0)
     ] = 0.15,
     seconds: Annotated[float, typer.Option(help="How long to time steps on this machine.", min=0.0)] = 20.0,
+    gpus: Annotated[
+        int | None, typer.Option(help="GPUs in a node, which share the batch.", show_default="1; with --scaling 8")
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Nodes of so many GPUs.")] = 1,
+    parallel: Annotated[
+        str, typer.Option(help=f"{', '.join(PARALLEL)}, or {AUTO}: replicas while they fit, else shards.")
+    ] = AUTO,
+    between: Annotated[
+        str | None, typer.Option(help=f"The links between nodes: {', '.join(LINKS)}.", show_default="the device's")
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(help="A table by numbers of devices, such as 1,8,64,512, each with the whole batch.",
+                     show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="A picture of it: .png, .svg or .pdf.", show_default=False)
     ] = None,
@@ -73,17 +89,30 @@ def plan(
         raise invalid("config.network", config.network.type, "a network that can be built from settings",
                       "plan it in Python: snrise.planning.plan(experiment, device)")
     known = _classes(_file(arguments or [], preset), config) if classes is None else classes or None
-    costs = planning.plan(Experiment.imagined(config, known), where)
+    if scaling is not None:
+        clusters = clusters_of(scaling, where, gpus, between)
+        rows = planning.scaling(Experiment.imagined(config, known), where, clusters, parallel)
+        title = f"{config.name} at {'x'.join(map(str, config.data.resolution))}, {rows[0].step.images} images each"
+        show_scaling(console, title, rows, utilisation)
+        if out is not None:
+            console.print(f"written: {plots.save(plots.scaling_chart(rows, title, utilisation), out)}")
+        return
+    cluster = cluster_of(where, nodes, 1 if gpus is None else gpus, between)
+    costs = planning.plan(Experiment.imagined(config, known), where, cluster=cluster, parallel=parallel)
     console.print(_title(costs))
     console.print(_table(costs))
     images = f"{costs.step.images} images" if costs.step.images > 1 else "one image"
     console.print(f"kept for the way back of {images}; recomp.: with activation checkpointing at every level\n")
     for name, value in _memory(costs):
         console.print(f"{name:<26}{value}")
+    many = costs.distributed
+    for name, value in () if many is None else distributed_lines(many, utilisation):
+        console.print(f"{name:<26}{value}")
     console.print(f"{'a million images':<26}{_time(costs, known, device, utilisation, seconds)}")
     problems = costs.schedule.problems
     console.print(f"{'schedule':<26}{'fit for this resolution' if not problems else 'not fit for this resolution'}")
-    for line in (*(f"schedule: {problem}" for problem in problems), *(f"network: {w}" for w in costs.warnings)):
+    notes = () if many is None else (*many.notes, ASSUMED)
+    for line in (*(f"schedule: {p}" for p in problems), *(f"network: {w}" for w in costs.warnings), *notes):
         console.print(line, style="yellow")
     if not costs.fits:
         console.print("does not fit:" if costs.advice else "does not fit", style="red")
@@ -193,7 +222,9 @@ def _time(costs: Plan, classes: int | None, device: str, utilisation: float, sec
     rate, peak = costs.images_per_second(utilisation), costs.device.peak(costs.precision)
     if rate is None or peak is None:
         return "not known: --device this measures it" if device != "this" else "not measured: it does not fit"
-    return f"{_hours(rate)} at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s ({costs.device.source})"
+    ranks = 1 if costs.distributed is None else costs.distributed.cluster.ranks
+    hours = "" if ranks == 1 else f", {ranks * 1e6 / rate / 3600:,.1f} GPU hours"
+    return f"{_hours(rate)}{hours} at {utilisation:.0%} of {peak / 1e12:,.0f} TFLOP/s ({costs.device.source})"
 
 
 def _hours(images_per_second: float) -> str:

@@ -7,7 +7,7 @@ from typing import final
 
 import torch
 
-from snrise._errors import invalid, unknown
+from snrise._errors import invalid, require, unknown
 from snrise.precision import bf16_is_native
 from snrise.training import Precision
 
@@ -29,7 +29,7 @@ class Device:
     """A device: its memory in bytes, and the peaks of dense matrix products in FLOP/s, where known.
 
     `bf16` accumulates in float32; `fp32` is without TF32, PyTorch's default. `overhead` is the share by which the
-    allocator enlarges temporary blocks.
+    allocator enlarges temporary blocks. `links` names the usual links within a node and between nodes: see LINKS.
     """
 
     title: str
@@ -39,6 +39,7 @@ class Device:
     bf16: float | None = None
     fp32: float | None = None
     bf16_is_native: bool = True
+    links: tuple[str, str] | None = None
     source: str = ""
 
     @property
@@ -56,6 +57,12 @@ class Device:
         """FLOP/s of matrix products at most; None if unknown."""
         return self.bf16 if precision is Precision.BF16 else self.fp32
 
+    def images_per_second(self, precision: Precision, utilisation: float, flops: float) -> float | None:
+        """Images at so many operations each, at a share of the peak; None if the peak is unknown, or flops are 0."""
+        require(0 < utilisation <= 1, "utilisation", utilisation, "a share of the peak in (0, 1]")
+        peak = self.peak(precision)
+        return None if peak is None or not flops else peak * utilisation / flops
+
     def taken(self, size: int) -> float:
         """The bytes that the allocator holds for a temporary block of a size."""
         return (1 + self.overhead) * size
@@ -64,10 +71,13 @@ class Device:
 #: GPUs by name. Memory is what PyTorch reports of it.
 DEVICES = {
     "h100": Device(title="H100 SXM 80 GB", memory=int(79.1 * GIB), bf16=989.4e12, fp32=66.9e12,
+                   links=("nvlink4", "ndr"),
                    source="NVIDIA H100 datasheet: 1,979 TFLOPS with sparsity"),
     "a100": Device(title="A100 80 GB", memory=int(79.1 * GIB), bf16=312e12, fp32=19.5e12,
+                   links=("nvlink3", "hdr"),
                    source="NVIDIA A100 datasheet"),
     "4090": Device(title="RTX 4090 24 GB", memory=int(23.6 * GIB), bf16=165.2e12, fp32=82.6e12,
+                   links=("pcie4", "ethernet-100"),
                    source="NVIDIA Ada architecture whitepaper"),
 }
 

@@ -3,7 +3,7 @@
 import functools
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, final
@@ -20,7 +20,7 @@ from snrise import cpu
 from snrise.networks import attention
 from snrise.networks.cost import part_of
 
-__all__ = ["Ledger", "imagined"]
+__all__ = ["Ledger", "bytes_of", "imagined"]
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, *_: Any, **more: Any) -> int:
@@ -47,7 +47,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     goes: Python's, autograd's or an optimizer's. Temporary memory within an operation is not seen.
 
     bytes: alive now. by_part: those by the value of `part` at allocation; a network that is followed sets it to the
-    part that runs, and to "loss" at its end. peak: the most alive at a time, a storage of n bytes counting `weight(n)`.
+    part that runs, and to "loss" at its end. peak: the most alive at a time, a storage of n bytes counting
+    `weight(n)/shards`, with `shards` as they are at allocation or later by `divide`.
     flops: of matrix products, convolutions and attention, 2 for each multiply-add.
 
     >>> with Ledger() as ledger:
@@ -62,7 +63,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.part = ""
         self.weight: Callable[[int], float] = float
         self.bytes, self.weighted, self.peak, self.flops = 0, 0.0, 0.0, 0
+        self.shards = 1
         self.by_part: Counter[str] = Counter()
+        self._weights: dict[int, float] = {}
         self._alive: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -85,6 +88,18 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Reset peak and count, and weigh allocations from here on."""
         self.weight, self.peak, self.flops = weight, self.weighted, 0
 
+    def begin_update(self) -> float:
+        """Reset the peak alone, which is returned."""
+        peak, self.peak = self.peak, self.weighted
+        return peak
+
+    def divide(self, tensor: Tensor, shards: int) -> None:
+        """Count a storage that is alive as one of so many shards from here on."""
+        key = tensor.untyped_storage()._cdata
+        whole = self._weights[key]
+        self._weights[key] = whole / shards
+        self.weighted -= whole - self._weights[key]
+
     def _turn(self, part: str, *_: Any) -> None:
         self.part = part
 
@@ -93,16 +108,21 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key, size, part = storage._cdata, storage.nbytes(), self.part
         if key in self._alive:
             return
-        weighted = self.weight(size)
-        self._alive[key] = weakref.ref(storage, lambda _: self._forget(key, size, weighted, part))
+        weighted = self._weights[key] = self.weight(size) / self.shards
+        self._alive[key] = weakref.ref(storage, lambda _: self._forget(key, size, part))
         self.bytes, self.weighted = self.bytes + size, self.weighted + weighted
         self.by_part[part] += size
         self.peak = max(self.peak, self.weighted)
 
-    def _forget(self, key: int, size: int, weighted: float, part: str) -> None:
+    def _forget(self, key: int, size: int, part: str) -> None:
         del self._alive[key]
-        self.bytes, self.weighted = self.bytes - size, self.weighted - weighted
+        self.bytes, self.weighted = self.bytes - size, self.weighted - self._weights.pop(key)
         self.by_part[part] -= size
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """The bytes of all elements."""
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 class _AsComputed(TorchDispatchMode):  # type: ignore[no-untyped-call]

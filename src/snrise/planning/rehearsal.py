@@ -1,12 +1,12 @@
 """A training step on fake tensors: what it would hold in memory and multiply, without computing anything."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from snrise.construct import construct, plain
 from snrise.documents import override
@@ -14,12 +14,13 @@ from snrise.experiment import Experiment, network
 from snrise.losses import denoising_loss
 from snrise.networks import NetworkConfig, Traits
 from snrise.networks.cost import copied
+from snrise.planning.blocks import gathered
 from snrise.planning.devices import Device
-from snrise.planning.ledger import Ledger, imagined
+from snrise.planning.ledger import Ledger, bytes_of, imagined
 from snrise.precision import autocast
 from snrise.training import TrainState
 
-__all__ = ["Rehearsal", "Steps", "rehearse"]
+__all__ = ["Rehearsal", "Steps", "micro_batches", "rehearse"]
 
 
 @final
@@ -32,6 +33,9 @@ class Rehearsal:
     by part of the network, the activations of the first micro-batch when its backward pass starts; "loss" is outside
     of the network. peak: the most at any time, with the allocator's overhead. flops: of forward and backward for one
     image, with what activation checkpointing recomputes.
+
+    Of a rank that holds a shard: static and gradients are its own, `gathered` the whole parameters and gradients that
+    it holds beside them while it computes.
     """
 
     images: int
@@ -40,10 +44,16 @@ class Rehearsal:
     kept: Mapping[str, int]
     peak: int
     flops: float
+    gathered: int = 0
 
 
-def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
+def rehearse(experiment: Experiment, device: Device, shards: int = 1) -> Rehearsal:
     """The second step of a run, when the optimizer has its state. It takes a few seconds at most.
+
+    With `shards`, that of a rank which holds one of so many shards of parameters, average, optimizer state, and of each
+    gradient once it is there. The update's temporaries are divided, too: Muon's products, of whole matrices, are
+    assumed to be dealt out by matrices (Liu et al. 2025, arXiv 2502.16982, sec. 2.3). Copies of weights that autocast
+    keeps for the way back are whole.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
@@ -55,34 +65,53 @@ def rehearse(experiment: Experiment, device: Device) -> Rehearsal:
     experiment = replace(experiment, precision=device.precision(experiment.precision))
     context = experiment.dataset.context
     with imagined(gpu=device.gpu) as ledger:
+        ledger.shards = shards
         module = copied(experiment.network, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
         state = TrainState.begun(experiment, module)
         ledger.follow(module)
         _first_step(state)
         before = [p.detach().clone() for p in module.parameters()]
         ledger.begin(device.taken)
-        images, kept, flops = _step(state, experiment, context, device, ledger)
+        ledger.shards = 1
+        images, kept, flops = _passes(state, experiment, context, device, ledger, shards)
+        passes, ledger.shards = ledger.begin_update(), shards
+        _update(state, experiment)
         static = {
-            "parameters": _bytes(module.parameters()), "average": _bytes(state.ema.parameters.values()),
-            "optimizer": _bytes(t for own in state.optimizer.state.values() for t in own.values()),
-            "before the step": _bytes(before),
+            "parameters": bytes_of(module.parameters()), "average": bytes_of(state.ema.parameters.values()),
+            "optimizer": bytes_of(t for own in state.optimizer.state.values() for t in own.values()),
+            "before the step": bytes_of(before),
         }
-        gradients = _bytes(p for p in module.parameters() if p.requires_grad)
+        gradients = bytes_of(p for p in module.parameters() if p.requires_grad)
+        beside = gathered(module) if shards > 1 else 0
         return Rehearsal(
-            images=images, static=static, gradients=gradients, kept=kept, peak=int(ledger.peak), flops=flops
+            images=images, static={name: _shard(size, shards) for name, size in static.items()},
+            gradients=_shard(gradients, shards), kept=kept, peak=int(max(passes + beside, ledger.peak)), flops=flops,
+            gathered=beside,
         )
+
+
+def _shard(size: int, shards: int) -> int:
+    """The largest of equal shards."""
+    return -(-size // shards)
 
 
 @final
 class Steps:
-    """Cached rehearsals of one run by checkpoint settings, batch size and accumulation."""
+    """Cached rehearsals of one run by checkpoint settings, batch size and accumulation.
 
-    def __init__(self, experiment: Experiment, device: Device) -> None:
-        self.experiment, self.device = experiment, device
+    Of a rank of it, with `shards`, and what the rank `holds` of a rehearsed step. Those for one run and device may
+    share what is `done`.
+    """
+
+    def __init__(
+        self, experiment: Experiment, device: Device, *, shards: int = 1,
+        holds: Callable[[Rehearsal], Rehearsal] = lambda step: step, done: dict[Any, Rehearsal] | None = None,
+    ) -> None:
+        self.experiment, self.device, self.shards, self._holds = experiment, device, shards, holds
+        self._done: dict[Any, Rehearsal] = {} if done is None else done
         self.network = experiment.settings.network
         #: The network's checkpoint settings, from the highest resolution to the lowest; none of a module of one's own.
         self.settings = tuple(dict.fromkeys(s.checkpoint for s in self.network.stages() if s.checkpoint is not None))
-        self._done: dict[tuple[tuple[str, ...], int, int], Rehearsal] = {}
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -92,11 +121,11 @@ class Steps:
 
     def __call__(self, checkpoints: Iterable[str], batch: int, accumulate: int = 1) -> Rehearsal:
         chosen = tuple(s for s in self.settings if s in {*checkpoints})
-        key = chosen, batch, accumulate
+        key = chosen, batch, accumulate, self.shards
         if key not in self._done:
             experiment = replace(self.experiment, batch=batch, accumulate=accumulate, network=self._network(chosen))
-            self._done[key] = rehearse(experiment, self.device)
-        return self._done[key]
+            self._done[key] = rehearse(experiment, self.device, self.shards)
+        return self._holds(self._done[key])
 
     def _network(self, chosen: tuple[str, ...]) -> nn.Module:
         """The network with activation checkpointing for the chosen settings alone."""
@@ -123,13 +152,24 @@ def _first_step(state: TrainState) -> None:
     state.optimizer.zero_grad(set_to_none=True)
 
 
-def _step(
-    state: TrainState, experiment: Experiment, context: tuple[int, int] | None, device: Device, ledger: Ledger
+def _passes(
+    state: TrainState, experiment: Experiment, context: tuple[int, int] | None, device: Device, ledger: Ledger,
+    shards: int,
 ) -> tuple[int, dict[str, int], float]:
-    """A step as `training.train` takes it: size of its first micro-batch, bytes kept by part, FLOPs an image.
+    """Both passes of a step of `training.train`: size of its first micro-batch, bytes kept by part, FLOPs an image.
 
     Of the micro-batches only two: the others hold what the second does.
     """
+    once: set[int] = set()
+
+    def divide(p: nn.Parameter) -> None:
+        if p.grad is not None and id(p) not in once:
+            once.add(id(p))
+            ledger.divide(p.grad, shards)
+
+    for p in state.network.parameters() if shards > 1 else ():
+        if p.requires_grad:
+            p.register_post_accumulate_grad_hook(divide)  # type: ignore[no-untyped-call]
     ledger.part = "loss"
     count, before = experiment.batch, ledger.flops
     eps = torch.empty(count, *experiment.shape)
@@ -138,7 +178,7 @@ def _step(
     labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
     vectors = None if context is None else torch.zeros(count, *context)
     kept: dict[str, int] = {}
-    sizes = _parts(count, experiment.accumulate)[:2]
+    sizes = micro_batches(count, experiment.accumulate)[:2]
     for size in sizes:
         x = experiment.codec.encode(pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size])
         with autocast(torch.device("cpu"), experiment.precision):
@@ -152,19 +192,19 @@ def _step(
         (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
         ledger.part = ""
         del loss, plain
-    flops = (ledger.flops - before) / sum(sizes)
+    return sizes[0], kept, (ledger.flops - before) / sum(sizes)
+
+
+def _update(state: TrainState, experiment: Experiment) -> None:
+    """The rest of a step."""
+    count = experiment.batch
     torch.nn.utils.clip_grad_norm_(list(state.network.parameters()), experiment.clip or torch.inf)
     state.optimizer.step()
     state.ema.update(state.network, count, count)
     state.optimizer.zero_grad(set_to_none=True)
-    return sizes[0], kept, flops
 
 
-def _parts(count: int, accumulate: int) -> list[int]:
+def micro_batches(count: int, accumulate: int) -> list[int]:
     """The sizes of a batch's micro-batches, as training cuts it."""
     largest = -(-count // accumulate)
     return [min(largest, count - first) for first in range(0, count, largest)]
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)

@@ -12,11 +12,11 @@ from snrise.plots.curves import loss_by_logsnr, schedule_curves, signal_power, t
 from snrise.plots.hourglass import hourglass
 from snrise.plots.judged import captioned, metric_against, octaves, twins
 from snrise.plots.pictures import noise_at_resolutions, sample_grid, side_by_side
-from snrise.plots.planned import plan_chart
+from snrise.plots.planned import plan_chart, scaling_chart
 from snrise.plots.style import SUFFIXES, logsnr_text, save
 
 __all__ = [
     "SUFFIXES", "captioned", "hourglass", "logsnr_text", "loss_by_logsnr", "metric_against", "noise_at_resolutions",
     "octaves", "plan_chart", "sample_grid", "save",
-    "schedule_curves", "side_by_side", "signal_power", "training_curves", "twins",
+    "scaling_chart", "schedule_curves", "side_by_side", "signal_power", "training_curves", "twins",
 ]
