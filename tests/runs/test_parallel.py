@@ -13,10 +13,10 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_kill import wait_for
 
 import together
 from snrise.training import latest, read_header
-from test_kill import wait_for
 from tiny import DOCUMENT, comparable, objects
 
 pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
@@ -25,6 +25,9 @@ pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_star
 PLAIN = ("network.levels.0.dropout=0.0", "data.flip=true", "training.class_dropout=0.3", "training.images=256",
          "log.samples=96", "log.checkpoint=64")
 DROPOUT = ("data.flip=true", "training.class_dropout=0.3", "training.images=800", "log.every=72", "log.checkpoint=8")
+
+#: How often a run is killed.
+KILLS = 2
 
 
 def weights(folder, parts=("network", "ema")):
@@ -55,7 +58,9 @@ def files(folder):
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
 
 
-@pytest.mark.parametrize(("optimizer", "near"), [("adamw", 1e-5), ("muon", 1e-4)])
+@pytest.mark.parametrize(("optimizer", "near"), [
+    ("adamw", 1e-5), pytest.param("muon", 1e-4, marks=pytest.mark.slow),
+])
 def test_several_processes_train_the_run_of_one(tmp_path, optimizer, near):
     settings = (*PLAIN, f"training.optimizer={optimizer}")
     (alone,) = trained(tmp_path, "1", 1, settings)
@@ -92,7 +97,10 @@ def test_the_number_of_processes_may_change_within_a_run(tmp_path):
     assert [line["images_seen"] for line in objects(tmp_path / "run" / "log.jsonl")] == [*range(16, 257, 16)]
 
 
-@pytest.mark.parametrize("whom", [[1], [0], [0, 1]], ids=["the second", "the first", "both"])
+@pytest.mark.parametrize("whom", [
+    pytest.param([1], id="the second"), pytest.param([0], id="the first", marks=pytest.mark.slow),
+    pytest.param([0, 1], id="both", marks=pytest.mark.slow),
+])
 def test_processes_that_are_killed_go_on_bit_for_bit(tmp_path, whom):
     """The one that is left ends by itself, with one line."""
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)
@@ -103,7 +111,7 @@ def test_processes_that_are_killed_go_on_bit_for_bit(tmp_path, whom):
 
     assert begin("straight").codes() == [0, 0]
     folder, draw = tmp_path / "killed" / "checkpoints", random.Random()
-    for _ in range(2):
+    for _ in range(KILLS):
         processes, before = begin("killed"), latest(folder)
         wait_for(lambda before=before: latest(folder) != before, processes[0])
         time.sleep(draw.uniform(0, 0.1))
@@ -131,7 +139,7 @@ def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):
     assert noted[0]["steps"][2]["fault"] == noted[1]["steps"][2]["fault"] == alone["steps"][2]["fault"]
     assert distance(tmp_path / "1", tmp_path / "2") < 1e-5
     (event,), (of_one,) = (objects(tmp_path / name / "events.jsonl") for name in "21")
-    assert [image["name"] for image in event["images"]][0] == [image["name"] for image in of_one["images"]][0]
+    assert event["images"][0]["name"] == of_one["images"][0]["name"]
     assert (event["event"], event["where"], event["loss"]) == ("fault", of_one["where"], "nan")
     assert noted[0]["told"][0] == alone["told"][0]
 
@@ -200,7 +208,7 @@ def test_files_that_any_of_them_cannot_read_are_listed_once(tmp_path):
     listed = {}
     for size in (1, 2):
         out = tmp_path / f"run {size}"
-        arguments = ("train", tmp_path / "tiny.yaml", "--data", pictures, "training.images=48", *PLAIN[:1], "--out", out)
+        arguments = ("train", tmp_path / "tiny.yaml", "--data", pictures, "training.images=48", PLAIN[0], "--out", out)
         processes = together.start(tmp_path / f"said {size}", size, together.command, *arguments)
         assert processes.codes() == [0] * size
         listed[size] = (out / "skipped.txt").read_text()
