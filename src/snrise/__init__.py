@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         nest,
         networks,
         optimizers,
+        parallel,
         planning,
         plots,
         pooling,
@@ -59,8 +60,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Experiment", "Run", "SnriseError", "Trained", "__version__", "checkpoint", "codecs", "config", "data",
     "denoisers", "diagnostics", "documents", "evaluate", "evaluation", "experiment", "export", "generation", "growing",
-    "levels", "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "planning", "plots", "pooling",
-    "precision", "process", "rates", "runs", "samplers", "schedules", "train", "trained", "training", "weightings",
+    "levels", "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "parallel", "planning", "plots",
+    "pooling", "precision", "process", "rates", "runs", "samplers", "schedules", "train", "trained", "training",
+    "weightings",
 ]
 
 #: Names that are not modules, and where they are.

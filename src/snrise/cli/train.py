@@ -12,6 +12,7 @@ from snrise.cli.stopping import stop_signals
 from snrise.config import to_yaml
 from snrise.cpu import keep_freed_memory
 from snrise.experiment import Experiment
+from snrise.parallel import World
 from snrise.runs import Run, RunFolder
 from snrise.runs.starting import paced, prepare, time_for, train_until
 from snrise.training import Report
@@ -58,27 +59,30 @@ def train(
 
     Recipes: emoji-32 (the default); emoji-64, emoji-128 and emoji-256, each of which grows from the one before;
     emoji-64-stem, emoji-128-stem and emoji-256-stem; folder. Ctrl-C saves, then stops; twice stops at once.
+    On several processes: torchrun --standalone --nproc-per-node 2 -m snrise train.
     """
-    console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False)
+    world = World.from_environment()
+    console = Console(stderr=dry_run, soft_wrap=True, highlight=False, markup=False, quiet=not world.leads)
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds = None if budget is None else time_for(budget, given)
     measured = seconds is not None or not dry_run
     experiment, folder = prepare(
-        given, data, resolution, start, grow, out=out, device=device_of(device), weights=measured, tell=console.print,
-        warn=lambda line: console.print(line, style="yellow"),
+        given, data, resolution, start, grow, out=out, device=world.device(device_of(device)), weights=measured,
+        tell=console.print, warn=lambda line: console.print(line, style="yellow"),
     )
     keep_freed_memory()
     if measured:
-        experiment = paced(experiment, folder, seconds, console.print)
+        experiment = paced(experiment, folder, seconds, console.print, world)
     if dry_run:
-        typer.echo(to_yaml(experiment.settings), nl=False)
+        if world.leads:
+            typer.echo(to_yaml(experiment.settings), nl=False)
         return
-    _run(experiment, folder, console)
+    _run(experiment, folder, console, world)
 
 
-def _run(experiment: Experiment, folder: RunFolder, console: Console) -> None:
+def _run(experiment: Experiment, folder: RunFolder, console: Console, world: World) -> None:
     """Train with a progress bar, to the end or until a signal."""
-    with Run(experiment, folder.path, console.print) as run, stop_signals() as stopped:
+    with Run(experiment, folder.path, console.print, world=world) as run, stop_signals() as stopped:
         with watched(console, experiment.images, done=run.state.images_seen, transient=False) as watch:
 
             def stop(report: Report) -> bool:
@@ -86,10 +90,11 @@ def _run(experiment: Experiment, folder: RunFolder, console: Console) -> None:
                 return bool(stopped)
 
             train_until(run, stop)
+        received = world.largest(stopped[0] if stopped else 0)
         if run.data.skipped:
             console.print(f"{len(run.data.skipped)} images could not be read and were skipped: {folder.skipped}")
-        if not stopped:
+        if not received:
             console.print(f"done: {run.draw()}\nmore pictures: snrise sample {folder.path}")
-    if stopped:
+    if received:
         console.print(f"stopped at {run.state.images_seen:,} images and saved; the same command goes on")
-        raise typer.Exit(128 + stopped[0])
+        raise typer.Exit(128 + received)

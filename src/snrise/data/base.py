@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from snrise._typing import Labels, Pictures, Size
+from snrise.parallel import share
 
 __all__ = ["Batch", "Blank", "ByIndex", "Data", "evenly"]
 
@@ -22,6 +23,9 @@ class Batch(NamedTuple):
     device. labels: int64 [b], or None without classes. indices: which images of the source.
     position: images seen before this batch; the next one is at `position + b`. context: vectors [b m d] that come with
     the images, such as embeddings of captions, or None.
+
+    Where several processes share a batch of `total` images, this one holds those from `begin` on, and the next batch is
+    at `position + total`; None where these are all.
     """
 
     images: Pictures
@@ -29,6 +33,26 @@ class Batch(NamedTuple):
     indices: list[int]
     position: int
     context: Tensor | None = None
+    begin: int = 0
+    total: int | None = None
+
+    @property
+    def whole(self) -> int:
+        """The number of images of the whole batch."""
+        return len(self.images) if self.total is None else self.total
+
+    @property
+    def own(self) -> slice:
+        """Where in the whole batch the images are."""
+        return slice(self.begin, self.begin + len(self.images))
+
+    def of(self, rank: int, size: int) -> "Batch":
+        """The slice of a whole batch for process `rank` of `size`."""
+        chosen = share(len(self.images), rank, size)
+        own = slice(chosen.start, chosen.stop)
+        labels, context = (None if t is None else t[own] for t in (self.labels, self.context))
+        images, indices = self.images[own], self.indices[own]
+        return Batch(images, labels, indices, self.position, context, chosen.start, len(self.images))
 
 
 def evenly(classes: int) -> tuple[float, ...]:
@@ -88,6 +112,14 @@ class Data(ABC):
     @abstractmethod
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An endless stream of batches, starting after `position` images."""
+
+    def slices(self, batch: int, seed: int, position: int = 0, *, rank: int, size: int) -> Iterator[Batch]:
+        """The slice of each of `batches` for process `rank` of `size`.
+
+        Cut from whole batches, unless a data set can read its slice alone; the batches must be the same in every
+        process.
+        """
+        return (whole.of(rank, size) for whole in self.batches(batch, seed, position))
 
 
 class ByIndex(Data):

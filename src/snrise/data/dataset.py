@@ -30,6 +30,7 @@ from snrise.data.reading import read_image
 from snrise.data.sources import Source
 from snrise.data.store import Cache, InMemory, Nowhere, OnDisk, Store, cache_home
 from snrise.data.streaming import Read, Reader, ahead, from_processes
+from snrise.parallel import beside, share
 
 #: Of the free space on disk, pixels take at most this share.
 DISK_SHARE = 0.1
@@ -210,20 +211,26 @@ class Dataset(ByIndex):
             SnriseError: for batch < 1, seed < 0 or position < 0, at once; for an unreadable image, when it is reached.
         """
         require(batch >= 1, "Dataset.batches.batch", batch, "at least 1 image")
-        order(seed, position, 0, len(self))
-        read = Reader(self, batch, seed)
-        apart = self.cached is Cache.NONE and self._workers > 0
-        return self._finished(from_processes(read, position, self._workers) if apart else ahead(read, position))
+        return self._batches(Reader(self, batch, seed, range(batch)), position)
+
+    def slices(self, batch: int, seed: int, position: int = 0, *, rank: int, size: int) -> Iterator[Batch]:
+        """The slice of each of `batches` for process `rank` of `size`, of which nothing else is read."""
+        return self._batches(Reader(self, batch, seed, share(batch, rank, size)), position)
 
     @property
     def _workers(self) -> int:
-        return min(8, _cores()) if self.workers is None else self.workers
+        return min(8, max(1, _cores() // beside())) if self.workers is None else self.workers
 
-    def _finished(self, read: Iterator[Read]) -> Iterator[Batch]:
-        for position, pixels, indices, skipped in read:
+    def _batches(self, read: Reader, position: int) -> Iterator[Batch]:
+        order(read.seed, position, 0, len(self))
+        apart = self.cached is Cache.NONE and self._workers > 0
+        return self._finished(read, from_processes(read, position, self._workers) if apart else ahead(read, position))
+
+    def _finished(self, read: Reader, found: Iterator[Read]) -> Iterator[Batch]:
+        for position, pixels, indices, skipped in found:
             self.skipped.update(skipped)
             labels = None if self.labels is None else self.labels[indices]
-            yield Batch(images=pixels, labels=labels, indices=indices, position=position)
+            yield Batch(pixels, labels, indices, position, begin=read.own.start, total=read.batch)
 
     def kept(self, indices: Sequence[int]) -> bool:
         """Whether some images, or their substitutes, are all cached, so that nothing needs decoding."""

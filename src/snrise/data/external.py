@@ -26,6 +26,7 @@ from snrise.data.order import order
 from snrise.data.pixels import to_uint8
 from snrise.data.sources import Source, SourceConfig, digest
 from snrise.data.streaming import leave_interrupts
+from snrise.parallel import share
 
 __all__ = ["ExternalConfig", "Indexed", "MapStyle", "Streamed", "as_data"]
 
@@ -163,14 +164,21 @@ class Indexed(ByIndex):
     def batches(self, batch: int, seed: int, position: int = 0) -> Iterator[Batch]:
         """An infinite stream of batches, a pure function of (seed, position): see `order`."""
         require(batch >= 1, "Indexed.batches.batch", batch, "at least 1 image")
-        starts = itertools.count(position, batch)
-        chosen, again = itertools.tee((start, order(seed, start, batch, len(self.items))) for start in starts)
+        return self._batches(batch, seed, position, range(batch))
+
+    def slices(self, batch: int, seed: int, position: int = 0, *, rank: int, size: int) -> Iterator[Batch]:
+        """The slice of each of `batches` for process `rank` of `size`, of which nothing else is read."""
+        return self._batches(batch, seed, position, share(batch, rank, size))
+
+    def _batches(self, batch: int, seed: int, position: int, own: range) -> Iterator[Batch]:
+        n, starts = len(self.items), itertools.count(position, batch)
+        chosen, again = itertools.tee((start, order(seed, start + own.start, len(own), n)) for start in starts)
         loader: Any = torch.utils.data.DataLoader(
             self, batch_sampler=(indices for _, indices in chosen),  # type: ignore[arg-type]
             num_workers=self.workers, worker_init_fn=leave_interrupts, collate_fn=stacked,
         )
         for (start, indices), item in zip(again, loader, strict=False):
-            yield Batch(item.images, item.labels, indices, start, item.context)
+            yield Batch(item.images, item.labels, indices, start, item.context, own.start, batch)
 
 
 @final

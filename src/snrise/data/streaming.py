@@ -50,17 +50,18 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """Position -> the batch there, with random horizontal flips."""
+    """Position -> the batch there, or the `own` images of it alone, with random horizontal flips."""
 
     dataset: Fetching
     batch: int
     seed: int
+    own: range
 
     def __call__(self, position: int) -> Read:
         """The batch at a position."""
         pixels, indices = self.dataset.fetch(self._order(position))
         if self.dataset.flip:
-            mirrored = flips(self.seed, position, self.batch).numpy()
+            mirrored = flips(self.seed, position + self.own.start, len(self.own)).numpy()
             pixels[mirrored] = pixels[mirrored, ..., ::-1]
         return Read(position, torch.from_numpy(pixels), indices, dict(self.dataset.skipped))
 
@@ -69,7 +70,7 @@ class Reader:
         return self.dataset.kept(self._order(position))
 
     def _order(self, position: int) -> list[int]:
-        return order(self.seed, position, self.batch, len(self.dataset))
+        return order(self.seed, position + self.own.start, len(self.own), len(self.dataset))
 
 
 def ahead(read: Reader, position: int) -> Iterator[Read]:

@@ -13,6 +13,8 @@ from snrise._errors import require
 from snrise.data import Batch, Cache, Dataset
 from snrise.experiment import Experiment
 from snrise.generation import Generation, generate
+from snrise.parallel import ALONE, World
+from snrise.runs.joint import batches_of
 from snrise.training import Report, TrainState, train
 
 __all__ = ["Pace", "measure", "trial"]
@@ -49,18 +51,18 @@ class Pace(NamedTuple):
         return max(1, int((seconds - self.grid_seconds) / each / batch)) * batch
 
 
-def trial(experiment: Experiment) -> Iterator[Report]:
+def trial(experiment: Experiment, world: World = ALONE) -> Iterator[Report]:
     """Endless training steps of an experiment, on a copy of its network.
 
     Where decoded pixels are cached, the first few batches are repeated: decoding in the first epoch would otherwise
     count as part of a run's speed.
     """
     data = experiment.dataset
-    batches = data.batches(experiment.batch, seed=experiment.seed)
+    batches = batches_of(data, experiment, world)
     if isinstance(data, Dataset) and data.cached is not Cache.NONE:
         batches = _again(list(islice(batches, WARM)))
     copied = replace(experiment, network=copy.deepcopy(experiment.network))
-    return train(TrainState.of(copied), batches, copied)
+    return train(TrainState.of(copied), batches, copied, world=world)
 
 
 def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
@@ -68,23 +70,26 @@ def _again(batches: Sequence[Batch]) -> Iterator[Batch]:
     position = batches[0].position
     for batch in cycle(batches):
         yield batch._replace(position=position)
-        position += len(batch.images)
+        position += batch.whole
 
 
-def measure(experiment: Experiment, *, seconds: float = SECONDS, grids: bool = True) -> Pace:
+def measure(
+    experiment: Experiment, *, seconds: float = SECONDS, grids: bool = True, world: World = ALONE
+) -> Pace:
     """Train a copy for some seconds, at least 4 steps, and draw a few pictures in one step.
 
-    Without `grids`, grids of samples count as free.
+    Without `grids`, grids of samples count as free. Several processes measure together, and get the same pace.
     """
     require(seconds >= 0, "measure.seconds", seconds, "0 or more")
-    steps = trial(experiment)
+    steps = trial(experiment, world)
     for _ in islice(steps, WARM):
         pass
     started, images, count = time.perf_counter(), 0, 0
-    while count < LEAST or time.perf_counter() - started < seconds:
+    while world.largest(count < LEAST or time.perf_counter() - started < seconds):
         images, count = images + len(next(steps).indices), count + 1
     rate = images / (time.perf_counter() - started)
-    return Pace(rate, _grid_seconds(experiment) if grids else 0.0, experiment.log.samples)
+    rate, grid_seconds = world.first(lambda: (rate, _grid_seconds(experiment) if grids else 0.0))
+    return Pace(rate, grid_seconds, experiment.log.samples)
 
 
 def _grid_seconds(experiment: Experiment) -> float:

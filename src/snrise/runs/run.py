@@ -1,9 +1,10 @@
 """A run in its folder, from settings to the last checkpoint; iterating over it trains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,10 +13,12 @@ from snrise.config import to_yaml
 from snrise.experiment import Experiment
 from snrise.files import held, write_atomically
 from snrise.generation import Generation, draw_labels, generate
+from snrise.parallel import World
 from snrise.plots import sample_grid
 from snrise.runs.cadence import Cadence
 from snrise.runs.faults import FaultPolicy
 from snrise.runs.folder import RunFolder, settle
+from snrise.runs.joint import batches_of, check_alike, share_skipped
 from snrise.runs.journal import Journal
 from snrise.runs.provenance import made_with
 from snrise.runs.resuming import data_facts, resume
@@ -34,36 +37,50 @@ class Run:
         experiment: what is trained; its network is trained in place.
         folder: where the run is, or will be.
         tell: called with one line at a time about the progress of the run.
+        world: the processes that train together; by default those that torchrun has started. All of them open the run,
+            iterate over it and call `save` and `draw`; the first one alone writes and tells.
 
     Raises:
         SnriseError: when opened, for settings that are not the run's; when iterated over, for faults that stop it as
-            the settings say, when memory runs out, and for files that cannot be written.
+            the settings say, when memory runs out, for files that cannot be written, and for a process that has gone.
     """
 
-    def __init__(self, experiment: Experiment, folder: str | Path, tell: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, experiment: Experiment, folder: str | Path, tell: Callable[[str], None] = print, *,
+        world: World | None = None,
+    ) -> None:
+        self.world = World.from_environment() if world is None else world
         self.experiment, self.data = experiment, experiment.dataset
-        self.folder, self.tell = RunFolder(Path(folder)), tell
+        self.folder, self.tell = RunFolder(Path(folder)), self.world.quiet(tell)
         self.cadence = Cadence(experiment.log, experiment.images)
         self.faults = FaultPolicy(experiment.on_fault, experiment.fault_limit)
         settings = experiment.settings
-        with ExitStack() as stack:
-            stack.enter_context(held(self.folder.path))
+        with ExitStack() as stack, self.world.leaving():
+            self.world.first(lambda: stack.enter_context(held(self.folder.path)))
             for change in settle(self.folder, settings):
-                tell(f"changed: {change}")
+                self.tell(f"changed: {change}")
             self.config = replace(settings, made_with=made_with(self.data))
             self.facts = data_facts(experiment, self.config.made_with["data"])
+            self.world.copy_([*experiment.network.state_dict().values()])
             self.state = TrainState.of(experiment)
-            checkpoint = resume(self.state, experiment, self.folder, self.facts, tell)
-            write_atomically(self.folder.config, to_yaml(self.config).encode())
-            forget_later(self.folder.averages, self.state.images_seen)
+            checkpoint = resume(self.state, experiment, self.folder, self.facts, self.tell)
+            check_alike(self.world, self.folder, self.state, to_yaml(settings), self.facts)
             self.journal = Journal(experiment, self.folder, self.config)
-            self.journal.open(self.state, None if checkpoint is None else checkpoint.extra)
+            self.world.first(lambda: self._open(None if checkpoint is None else checkpoint.extra))
             self._stack = stack.pop_all()
+
+    def _open(self, saved: Mapping[str, Any] | None) -> None:
+        """Write the settings, and take back what is later than the state."""
+        write_atomically(self.folder.config, to_yaml(self.config).encode())
+        forget_later(self.folder.averages, self.state.images_seen)
+        self.journal.open(self.state, saved)
 
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            self.world.leave(error)
         self.close()
 
     def close(self) -> None:
@@ -73,22 +90,26 @@ class Run:
     def __iter__(self) -> Iterator[Report]:
         """Train to the end, or until no further step is asked for; then it is for the caller to `save`."""
         experiment = self.experiment
-        batches = self.data.batches(experiment.batch, seed=experiment.seed, position=self.state.position)
+        batches = batches_of(self.data, experiment, self.world, self.state.position)
         if experiment.on_fault is OnFault.ROLLBACK and not self.state.step:
             self.save()
-        self.journal.expect(self.state)
+        if self.world.leads:
+            self.journal.expect(self.state)
         with _memory_errors(self):
-            for report in train(self.state, batches, experiment, images=experiment.images):
+            for report in train(self.state, batches, experiment, images=experiment.images, world=self.world):
                 self._after(report)
                 yield report
 
     def _after(self, report: Report) -> None:
         """Do what is due after a step."""
-        self.journal.add(report, self.state)
+        before, after = report.images_seen - report.batch, report.images_seen
+        if self.cadence.logs(before, after):
+            share_skipped(self.world, self.data.skipped)
+        if self.world.leads:
+            self.journal.add(report, self.state)
         if report.fault is not None:
             self._fault(report, report.fault)
             return
-        before, after = report.images_seen - report.batch, report.images_seen
         if self.cadence.draws(before, after):
             self.draw()
         if self.cadence.saves(before, after):
@@ -97,7 +118,8 @@ class Run:
     def _fault(self, report: Report, where: str) -> None:
         """Skip, roll back or stop after a step that was dropped."""
         action = self.faults.decide()
-        self.journal.event("fault", report, where=where, action=str(action))
+        if self.world.leads:
+            self.journal.event("fault", report, where=where, action=str(action))
         names = ", ".join(self.data.name(i) for i in report.indices[:2])
         description = (
             f"not finite after {report.images_seen:,} images, step {report.step}: {where}; "
@@ -118,12 +140,16 @@ class Run:
         if checkpoint is None:
             raise SnriseError(f"{self.folder.checkpoints}: no checkpoint to roll back to; use training.on_fault=skip")
         self.state.position, self.state.faults = position, faults
-        forget_later(self.folder.averages, self.state.images_seen)
-        self.journal.open(self.state, checkpoint.extra)
-        self.journal.expect(self.state)
+        extra = checkpoint.extra
+        self.world.first(lambda: self._open(extra))
+        if self.world.leads:
+            self.journal.expect(self.state)
 
     def draw(self) -> Path:
         """Write a grid of samples from the averaged weights, always of the same noise and classes; returns its file."""
+        return Path(self.world.first(self._draw))
+
+    def _draw(self) -> str:
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
         generation = Generation.of(self.config, self.state.ema.averaged(self.state.network))
@@ -131,18 +157,22 @@ class Run:
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)
-        return path
+        return str(path)
 
     def save(self) -> Path:
         """Write a checkpoint; returns its file."""
+        path = Path(self.world.first(self._save))
+        self.faults.since_checkpoint = 0
+        return path
+
+    def _save(self) -> str:
         log = self.experiment.log
         save_averages(self.state, self.folder.averages)
         path = save_state(
             self.state, self.folder.checkpoints, to_yaml(self.config), self.facts | self.journal.memory(),
             keep=log.keep, keep_every=log.keep_every,
         )
-        self.faults.since_checkpoint = 0
-        return path
+        return str(path)
 
 
 @contextmanager

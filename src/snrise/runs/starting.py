@@ -13,6 +13,7 @@ from snrise.config import parse
 from snrise.data import Dataset
 from snrise.diagnostics import diagnose
 from snrise.experiment import Experiment
+from snrise.parallel import ALONE, World
 from snrise.precision import Precision, bf16_is_native, resolved
 from snrise.quantities import duration, parse_size, parse_time, speed
 from snrise.runs.folder import RunFolder, saved_config
@@ -47,7 +48,7 @@ def train(
         grow: with `start`, 2 for twice its side.
         budget: how long to train, such as "10m".
         out: the run's folder; by default "runs/NAME".
-        device: where to train; by default on a GPU if there is one.
+        device: where to train; by default on a GPU if there is one, of several processes each on its own.
         tell: called with one line at a time about the progress of the run.
 
     Raises:
@@ -59,9 +60,11 @@ def train(
     if isinstance(resolution, tuple):
         size = "x".join(map(str, resolution))
     source, initial = None if data is None else str(data), None if start is None else Path(start)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    world = World.from_environment()
+    tell = world.quiet(tell)
+    where = world.device(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     experiment, folder = prepare(given, source, size, initial, grow, out=out, device=where, tell=tell, warn=tell)
-    with Run(paced(experiment, folder, seconds, tell), folder.path, tell) as run:
+    with Run(paced(experiment, folder, seconds, tell, world), folder.path, tell, world=world) as run:
         train_until(run)
         tell(f"done: {run.draw()}")
     return load(folder.path, device=where)
@@ -89,8 +92,11 @@ def prepare(
 
 
 def train_until(run: Run, stop: Callable[[Report], bool] = lambda report: False) -> bool:
-    """Train a run to its end, or until `stop` is true of a report, and save it; whether it was trained to its end."""
-    stopped = any(stop(report) for report in run)
+    """Train a run to its end, or until `stop` is true of a report, and save it; whether it was trained to its end.
+
+    Of several processes, all stop after the step at which one does.
+    """
+    stopped = any(run.world.largest(stop(report)) for report in run)
     run.save()
     return not stopped
 
@@ -137,7 +143,7 @@ def time_for(budget: str, settings: Sequence[str]) -> float:
 
 
 def paced(
-    experiment: Experiment, folder: RunFolder, budget: float | None, tell: Callable[[str], None]
+    experiment: Experiment, folder: RunFolder, budget: float | None, tell: Callable[[str], None], world: World = ALONE
 ) -> Experiment:
     """The experiment with the length that a time budget amounts to, and a line on how long it will take.
 
@@ -149,7 +155,7 @@ def paced(
     if budget is None and experiment.images - seen < FEW * experiment.batch:
         tell(f"{experiment.images:,} images")
         return experiment
-    pace = measure(experiment)
+    pace = measure(experiment, world=world)
     if budget is not None:
         images = pace.images(budget, experiment.batch)
         experiment = experiment.lasting(images, min(experiment.warmup, images // 10))

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Spikes", "first_nonfinite"]
+__all__ = ["NOWHERE", "Spikes", "first_nonfinite"]
+
+#: Where no part of the network is at fault.
+NOWHERE = "the loss itself, from finite outputs and gradients"
 
 
 def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
@@ -45,7 +48,7 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return places[0] if places else "the loss itself, from finite outputs and gradients"
+    return places[0] if places else NOWHERE
 
 
 def _finite(value: Any) -> bool:

@@ -14,8 +14,9 @@ from snrise.data import Batch
 from snrise.experiment import Experiment
 from snrise.losses import denoising_loss
 from snrise.networks import Traits
+from snrise.parallel import ALONE, World
 from snrise.precision import autocast
-from snrise.training.faults import first_nonfinite
+from snrise.training.faults import NOWHERE, first_nonfinite
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
@@ -46,15 +47,19 @@ class Report(NamedTuple):
 
 
 def train(
-    state: TrainState, batches: Iterable[Batch], experiment: Experiment, *, images: int | None = None
+    state: TrainState, batches: Iterable[Batch], experiment: Experiment, *, images: int | None = None,
+    world: World = ALONE,
 ) -> Iterator[Report]:
     """Train until `images` are seen or the batches end, whichever comes first; yields a report after each step.
 
     `batches` must start at `state.position`. The state changes in place and is whole between reports. A step whose loss
     or gradient is not finite leaves the weights as they were; the report says so, and the caller decides what follows.
+
+    Where several processes train together, `batches` are this one's slices; steps and reports, times excepted, are
+    those of whole batches, and the same in every process.
     """
     state.network.train()
-    stream = iter(batches)
+    stream, buffers = iter(batches), _persistent_buffers(state.network)
     while images is None or state.images_seen < images:
         started = time.perf_counter()
         batch = next(stream, None)
@@ -64,20 +69,22 @@ def train(
             batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
             f"the batch from image {state.position}", "start the batches at state.position",
         )
-        yield _step(state, batch, experiment, started, time.perf_counter() - started)
+        world.copy_(buffers)  # running statistics are those of the first process's slices
+        yield _step(state, batch, experiment, world, started, time.perf_counter() - started)
 
 
 def _step(
-    state: TrainState, batch: Batch, experiment: Experiment, started: float, data_seconds: float
+    state: TrainState, batch: Batch, experiment: Experiment, world: World, started: float, data_seconds: float
 ) -> Report:
-    count = len(batch.images)
+    count = batch.whole
     rate = experiment.rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
     logsnr, losses, plain = _gradient(state, batch, experiment)
+    _sum_gradients(state.network, world)
     parameters = list(state.network.parameters())
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if experiment.clip is None else experiment.clip))
-    losses, plain = losses.cpu(), plain.cpu()
+    losses, plain, indices = _joined(batch, losses.cpu(), plain.cpu(), world)
     loss, fault = losses.mean().item(), None
     if math.isfinite(loss) and math.isfinite(norm):
         state.optimizer.step()
@@ -87,27 +94,29 @@ def _step(
             average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
-        fault = first_nonfinite(state.network, lambda: _gradient(state, batch, experiment))
+        places = world.gathered(first_nonfinite(state.network, lambda: _gradient(state, batch, experiment)))
+        fault = next((place for place in places if place != NOWHERE), NOWHERE)
         state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
     state.position += count
     return Report(
         step=state.step, images_seen=state.images_seen, position=state.position, batch=0 if fault else count,
         loss=loss, eps_loss=plain.mean().item(), grad_norm=norm, learning_rate=rate,
-        seconds=time.perf_counter() - started, data_seconds=data_seconds, indices=batch.indices, logsnr=logsnr,
+        seconds=time.perf_counter() - started, data_seconds=data_seconds, indices=indices, logsnr=logsnr,
         eps_losses=plain, fault=fault,
     )
 
 
 def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[Tensor, Tensor, Tensor]:
-    """Add the batch's gradient to the parameters; λ, loss and ε-loss of each image, the last two on the device.
+    """Add the gradient of the images to the parameters; λ of the whole batch, loss and ε-loss of these, on the device.
 
     λ, noise and dropped labels belong to the image's number, so a batch may be cut in any way. Noise is drawn on the
     device, which does it much faster than a CPU and need not wait for the copy.
     """
-    count, first, device = len(batch.images), batch.position, state.device
-    t = (even if experiment.drawn.stratified else uniform)(experiment.seed, "t", first, count)
-    logsnr, importance = (numbers.float() for numbers in experiment.drawn.at(t))
+    count, first, device = len(batch.images), batch.position + batch.begin, state.device
+    t = (even if experiment.drawn.stratified else uniform)(experiment.seed, "t", batch.position, batch.whole)
+    told, importance = (numbers.float() for numbers in experiment.drawn.at(t))
+    logsnr, importance = told[batch.own], importance[batch.own]
     eps = noise(experiment.seed, first, (count, *experiment.shape), device)
     labels, context = _condition(batch, experiment, state.network)
     parts, size = [], -(-count // experiment.accumulate)
@@ -124,9 +133,36 @@ def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[
                     weighting=experiment.weighting, factors=experiment.scales,
                 )
             loss = loss * _moved(importance[of], device)
-            (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
+            (loss.sum() / batch.whole).backward()  # type: ignore[no-untyped-call]
             parts.append((loss.detach(), plain))
-    return logsnr, torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+    return told, torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+
+
+def _persistent_buffers(network: nn.Module) -> list[Tensor]:
+    """What checkpoints keep of a network beside its parameters, such as the statistics of batch normalisation."""
+    kept = network.state_dict(keep_vars=True).values()
+    return [t for t in kept if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)]
+
+
+def _sum_gradients(network: nn.Module, world: World) -> None:
+    """Sum the gradients over the processes; a parameter has one if it has one in any of them."""
+    if world.alone:
+        return
+    trained = [p for p in network.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    given = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
+    world.sum_([*grads, given])
+    for p, grad, times in zip(trained, grads, given.tolist(), strict=True):
+        p.grad = grad if times else None
+
+
+def _joined(batch: Batch, losses: Tensor, plain: Tensor, world: World) -> tuple[PerImage, PerImage, list[int]]:
+    """Loss, ε-loss and index of each image of the whole batch."""
+    if world.alone:
+        return losses, plain, batch.indices
+    rows = torch.stack([losses.double(), plain.double(), torch.tensor(batch.indices, dtype=torch.float64)])
+    whole = world.joined(rows, batch.begin, batch.whole)
+    return whole[0].float(), whole[1].float(), whole[2].long().tolist()
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
@@ -143,7 +179,8 @@ def _condition(batch: Batch, experiment: Experiment, network: nn.Module) -> tupl
     labels = None if classes is None else batch.labels
     if labels is None and context is None:
         return None, None
-    dropped = uniform(experiment.seed, "condition", batch.position, len(batch.images)) < experiment.class_dropout
+    first, count = batch.position + batch.begin, len(batch.images)
+    dropped = uniform(experiment.seed, "condition", first, count) < experiment.class_dropout
     return (
         None if labels is None else labels.masked_fill(dropped, classes or 0),
         None if context is None else context.masked_fill(dropped[:, None, None], 0.0),

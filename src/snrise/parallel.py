@@ -1,0 +1,278 @@
+"""Several processes that train one network, by torch.distributed; one process is the trivial case and costs nothing.
+
+Each process computes the gradient of its slice of a batch, and gradients are summed: data parallelism. Processes are
+started by torchrun, whose environment variables say how many there are.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from snrise._errors import SnriseError, invalid, require
+
+__all__ = ["ALONE", "Disconnected", "World", "beside", "share"]
+
+T = TypeVar("T")
+
+#: How long a process waits for the others, who may be drawing a grid or saving; one that has died is noticed at once.
+TIMEOUT = timedelta(minutes=30)
+#: Bytes of gradients that are summed at a time.
+BUCKET = 64 * 2**20
+#: Where in the group's store a process that stops says why, and those that notice a loss say so.
+REASON, LOST = "snrise/reason", "snrise/lost"
+#: Seconds in which the others have to notice a loss, to find out who is missing.
+PATIENCE = 3.0
+
+
+class Disconnected(SnriseError):
+    """Another process of the group has ended or does not answer."""
+
+
+def share(count: int, rank: int, size: int) -> range:
+    """Which of `count` images, numbered from 0, are those of process `rank` of `size`: as even as they can be.
+
+    Raises:
+        SnriseError: if there are fewer images than processes.
+
+    >>> [share(8, rank, 3) for rank in range(3)]
+    [range(0, 2), range(2, 5), range(5, 8)]
+    """
+    fix = f"start {count} at most: torchrun --nproc-per-node {count}"
+    require(count >= size, "training.batch", count, f"an image or more for each of {size} processes", fix)
+    return range(rank * count // size, (rank + 1) * count // size)
+
+
+def beside() -> int:
+    """How many processes of the group share this machine, this one included."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The processes that train together, as one of them sees them: it is number `rank` of `size`.
+
+    All methods but `leave` are collective: every process has to call them, in the same order. `local` is the process's
+    number on its machine.
+
+    >>> World().alone, World().leads, World().largest(3)
+    (True, True, 3)
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @classmethod
+    def from_environment(cls, timeout: timedelta = TIMEOUT) -> "World":
+        """The processes that torchrun has started; joins them, by NCCL on GPUs and Gloo on CPUs.
+
+        A process group that exists is used. Without torchrun, or with one process, it is the trivial world.
+
+        Raises:
+            SnriseError: if the variables are incomplete, or the others cannot be reached in time.
+        """
+        if not dist.is_available():
+            return cls()
+        if not dist.is_initialized():
+            if _number("WORLD_SIZE", 1) == 1:
+                return cls()
+            _join(timeout)
+        known = dist.get_backend_config()
+        allowed = "one for the CPU too, such as 'cpu:gloo,cuda:nccl'"
+        require("cpu:" in known, "torch.distributed.init_process_group.backend", known, allowed)
+        return cls(rank=dist.get_rank(), size=dist.get_world_size(), local=_number("LOCAL_RANK", 0))
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one process only."""
+        return self.size == 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process: of several GPUs, unless one is named, the one of its number on the machine."""
+        if self.alone or device.type != "cuda" or device.index is not None:
+            return device
+        return torch.device("cuda", self.local)
+
+    def quiet(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """`tell` in the first process, nothing in the others."""
+        return tell if self.leads else lambda line: None
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Sum tensors over the processes, in place; all get the same bits."""
+        if self.alone:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([t.reshape(-1) for t in bucket])
+            with self._connected():
+                dist.all_reduce(flat)
+            for t, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
+                t.copy_(part.view(t.shape))
+
+    def copy_(self, tensors: Sequence[Tensor]) -> None:
+        """Give tensors the values that they have in the first process, in place."""
+        if self.alone:
+            return
+        for t in tensors:
+            same = t.contiguous()
+            with self._connected():
+                dist.broadcast(same, src=0)
+            t.copy_(same)
+
+    def joined(self, part: Tensor, first: int, total: int) -> Tensor:
+        """Columns `first` … of every process side by side: [k b] -> [k total], on the CPU, exactly."""
+        if self.alone:
+            return part
+        whole = part.new_zeros(len(part), total)
+        whole[:, first : first + part.shape[1]] = part
+        with self._connected():
+            dist.all_reduce(whole)
+        return whole
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.alone:
+            return number
+        told = torch.tensor(int(number))
+        with self._connected():
+            dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return int(told)
+
+    def gathered(self, value: T) -> list[T]:
+        """What each process gave, by rank: anything that JSON can hold."""
+        if self.alone:
+            return [value]
+        mine = json.dumps(value).encode()
+        room = torch.zeros(self.largest(len(mine)), dtype=torch.uint8)
+        room[: len(mine)] = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
+        rooms = [torch.empty_like(room) for _ in range(self.size)]
+        with self._connected():
+            dist.all_gather(rooms, room)
+        return [json.loads(bytes(r.tolist()).rstrip(b"\0")) for r in rooms]
+
+    def first(self, action: Callable[[], T]) -> T:
+        """Do something in the first process alone, once all are there; all get its result, or its `SnriseError`.
+
+        The result is anything that JSON can hold.
+        """
+        if self.alone:
+            return action()
+        result: Any = None
+        raised: SnriseError | None = None
+        if self.leads:
+            try:
+                result = action()
+            except SnriseError as error:
+                raised = error
+        result, message = self.gathered((result, None if raised is None else str(raised)))[0]
+        if message is not None:
+            raise raised or SnriseError(message)
+        return result  # type: ignore[no-any-return]
+
+    def leave(self, error: BaseException) -> None:
+        """Leave the group because of an error, so that the others end at their next step, and know why."""
+        if self.alone or not dist.is_initialized():
+            return
+        if not isinstance(error, Disconnected):
+            text = " ".join(str(error).split()) or type(error).__name__
+            with suppress(RuntimeError):
+                dist.distributed_c10d._get_default_store().compare_set(REASON, "", f"process {self.rank}: {text}")
+        dist.destroy_process_group()
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Leave the group if an error is raised within."""
+        try:
+            yield
+        except BaseException as error:
+            self.leave(error)
+            raise
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Tell in a line that the others are gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise Disconnected(f"process {self.rank} of {self.size}: {self._cause(error)}") from error
+
+    def _cause(self, error: RuntimeError) -> str:
+        """Why the group has broken, as far as is known."""
+        heard = {self.rank}
+        try:
+            store = dist.distributed_c10d._get_default_store()
+            if store.check([REASON]):
+                return f"stopped because of {store.get(REASON).decode()}"
+            store.set(f"{LOST}/{self.rank}", "1")
+            until = time.monotonic() + PATIENCE
+            while self.size - len(heard) > 1 and time.monotonic() < until:
+                heard |= {rank for rank in range(self.size) if store.check([f"{LOST}/{rank}"])}
+                time.sleep(0.02)
+        except (RuntimeError, ValueError):  # the store has gone with the process that kept it
+            pass
+        missing = ", ".join(str(rank) for rank in range(self.size) if rank not in heard)
+        line = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].split(". ")[0]
+        return (
+            f"no answer from process {missing}: killed, perhaps for want of memory, or stuck ({line}); "
+            "the same command goes on from the last checkpoint"
+        )
+
+
+#: One process.
+ALONE = World()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    require(text.isdecimal(), name, text, "a whole number, as torchrun sets it")
+    return int(text)
+
+
+def _join(timeout: timedelta) -> None:
+    """Join the group that the environment variables describe."""
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            fix = "start it with torchrun, or unset WORLD_SIZE"
+            raise invalid(name, None, "the variables that torchrun sets, as WORLD_SIZE is set", fix)
+    gpus = torch.cuda.is_available() and dist.is_nccl_available()
+    if gpus:
+        torch.cuda.set_device(_number("LOCAL_RANK", 0))
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timeout)
+    except (RuntimeError, ValueError) as error:
+        rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
+        raise Disconnected(
+            f"process {rank} of {size}: the others cannot be reached: {str(error).splitlines()[0]}; start all of them"
+        ) from error
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors in groups of one dtype and device and of limited size, in an order that all processes share."""
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for t in tensors:
+        groups.setdefault((t.dtype, t.device), []).append(t)
+    for group in groups.values():
+        bucket: list[Tensor] = []
+        held = 0
+        for t in group:
+            if bucket and held + t.nbytes > BUCKET:
+                yield bucket
+                bucket, held = [], 0
+            bucket.append(t)
+            held += t.nbytes
+        yield bucket

@@ -1,0 +1,43 @@
+"""What the processes that train one run share: batches, the point where they begin, and files that are broken."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from snrise._errors import invalid
+from snrise.data import Batch
+from snrise.experiment import Experiment
+from snrise.parallel import World
+from snrise.runs.folder import RunFolder
+from snrise.training import TrainState
+
+__all__ = ["batches_of", "check_alike", "share_skipped"]
+
+
+def batches_of(data: Any, experiment: Experiment, world: World, position: int = 0) -> Iterator[Batch]:
+    """The batches of a `Data` from a position on, as an experiment asks; of several processes, this one's slices."""
+    batch, seed = experiment.batch, experiment.seed
+    if world.alone:
+        return iter(data.batches(batch, seed=seed, position=position))
+    return iter(data.slices(batch, seed, position, rank=world.rank, size=world.size))
+
+
+def check_alike(
+    world: World, folder: RunFolder, state: TrainState, settings: str, facts: Mapping[str, Any]
+) -> None:
+    """Raise unless all processes are at the same point of the same run on the same data."""
+    seen = f"a run at {state.images_seen:,} images, position {state.position:,}"
+    mine = {"folder": seen, "settings": settings, "data": facts["fingerprint"]}
+    for rank, theirs in enumerate(all_of := world.gathered(mine)):
+        for name, value in theirs.items():
+            if value != all_of[0][name]:
+                got, allowed = (value, all_of[0][name]) if name != "settings" else ("others", "the same")
+                fix = "every process needs the same script, settings and data, and a folder that all of them see"
+                raise invalid(f"{folder.path}: {name} of process {rank}", got, f"{allowed}, as in process 0", fix)
+
+
+def share_skipped(world: World, skipped: dict[int, str]) -> None:
+    """Tell all processes which images one of them could not read: the reasons, by index."""
+    if world.alone:
+        return
+    for found in world.gathered(sorted(dict(skipped).items())):
+        skipped.update((int(index), reason) for index, reason in found)

@@ -1,0 +1,96 @@
+"""Sums, copies and small messages between processes, and the trivial world of one."""
+
+import pytest
+import torch
+
+import together
+from snrise import parallel
+from snrise._errors import SnriseError
+from snrise.parallel import ALONE, World, beside, share
+
+
+def test_shares_are_even_and_whole():
+    for count in range(1, 40):
+        for size in range(1, count + 1):
+            shares = [share(count, rank, size) for rank in range(size)]
+            assert [i for part in shares for i in part] == [*range(count)]
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_is_alone_and_does_nothing(monkeypatch):
+    for size in (None, "1"):
+        if size is not None:
+            monkeypatch.setenv("WORLD_SIZE", size)
+        assert World.from_environment() == ALONE
+    tensor = torch.ones(2, 3)
+    ALONE.sum_([tensor])
+    ALONE.copy_([tensor])
+    assert ALONE.joined(tensor, 0, 3) is tensor
+    assert tensor.eq(1).all()
+    assert (ALONE.gathered("a"), ALONE.first(lambda: 3), ALONE.largest(2)) == (["a"], 3, 2)
+    assert ALONE.quiet(print) is print
+    assert beside() == 1
+
+
+@pytest.mark.parametrize(("variables", "told"), [
+    ({"WORLD_SIZE": "2"}, "RANK: got None; allowed: the variables that torchrun sets, as WORLD_SIZE is set; start it"),
+    ({"WORLD_SIZE": "two"}, "WORLD_SIZE: got 'two'; allowed: a whole number, as torchrun sets it"),
+])
+def test_an_environment_that_is_not_torchruns_is_refused(monkeypatch, variables, told):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SnriseError, match=told):
+        World.from_environment()
+
+
+def test_a_process_has_its_own_gpu():
+    second = World(rank=5, size=8, local=1)
+    assert second.device(torch.device("cuda")) == torch.device("cuda:1")
+    assert second.device(torch.device("cuda:0")) == torch.device("cuda:0")
+    assert second.device(torch.device("cpu")) == torch.device("cpu")
+    assert ALONE.device(torch.device("cuda")) == torch.device("cuda")
+    assert second.quiet(print) is not print
+
+
+def exchanged():
+    parallel.BUCKET = 100  # several buckets
+    world = World.from_environment()
+    assert world == World.from_environment()
+    mine = [torch.full((2, 3, 4, 4), world.rank + 1.0).to(memory_format=torch.channels_last), torch.arange(5.0),
+            torch.full((3,), world.rank, dtype=torch.int64), torch.tensor(float("nan") if world.rank == 1 else 1.0)]
+    world.sum_(mine)
+    copied = torch.full((4, 2), float(world.rank)).T
+    world.copy_([copied])
+    part = torch.tensor([[float("inf"), 2.0**40 + world.rank]], dtype=torch.float64)
+    joined = world.joined(part, 2 * world.rank, 2 * world.size)
+    told = []
+    world.quiet(told.append)("a line")
+    try:
+        world.first(failing)
+    except SnriseError as error:
+        told.append(str(error))
+    return {
+        "sums": [t.flatten().unique().tolist() for t in mine], "copied": copied.unique().tolist(),
+        "joined": joined[0].tolist(), "largest": world.largest(world.rank * 3), "told": told,
+        "gathered": world.gathered({"é" * world.rank: [world.rank]}), "first": world.first(lambda: world.rank),
+    }
+
+
+def failing():
+    raise SnriseError("the disk is full")
+
+
+def test_what_processes_exchange(tmp_path):
+    processes = together.start(tmp_path, 3, exchanged)
+    assert processes.codes() == [0, 0, 0], processes.said(0)
+    noted = processes.noted()
+    assert [note.pop("told") for note in noted] == [["a line", "the disk is full"], *[["the disk is full"]] * 2]
+    for note in noted:
+        sums = note.pop("sums")
+        assert sums[:3] == [[6.0], [0.0, 3.0, 6.0, 9.0, 12.0], [3]]
+        assert str(sums[3]) == "[nan]"
+        numbers = torch.tensor([[torch.inf, 2.0**40 + rank] for rank in range(3)], dtype=torch.float64)
+        assert note == {
+            "copied": [0.0], "joined": numbers.flatten().tolist(), "largest": 6,
+            "gathered": [{"": [0]}, {"é": [1]}, {"éé": [2]}], "first": 0,
+        }
