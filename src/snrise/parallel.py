@@ -20,7 +20,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
 
-__all__ = ["ALONE", "Disconnected", "World", "beside", "share"]
+__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,11 @@ def share(count: int, rank: int, size: int) -> range:
     fix = f"start {count} at most: torchrun --nproc-per-node {count}"
     require(count >= size, "training.batch", count, f"an image or more for each of {size} processes", fix)
     return range(rank * count // size, (rank + 1) * count // size)
+
+
+def launched() -> bool:
+    """Whether torchrun has started this process."""
+    return "WORLD_SIZE" in os.environ
 
 
 def beside() -> int:

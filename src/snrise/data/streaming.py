@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError
 from snrise.data.order import flips, order
+from snrise.parallel import launched
 
 __all__ = ["Fetching", "Read", "Reader", "ahead", "from_processes", "leave_interrupts"]
 
@@ -117,5 +118,10 @@ def _as_it_is(got: Any) -> Any:
 
 
 def leave_interrupts(number: int) -> None:
-    """Ignore Ctrl-C in a worker: the main process saves first, then stops its workers."""
+    """Ignore Ctrl-C in a worker: the main process saves first, then stops its workers.
+
+    So with SIGTERM under torchrun, which sends it to workers too.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if launched():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
