@@ -129,9 +129,9 @@ def test_memory_order_is_a_view():
 
 CODE = """
 import ctypes, torch
-from snrise.cpu import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
+    from snrise.cpu import keep_freed_memory
     assert keep_freed_memory()
 
 class Info(ctypes.Structure):
@@ -160,7 +160,7 @@ def test_freed_memory_stays_with_the_process():
     one process in ten, so that several are tried.
     """
     assert held(keep=True) > 150e6
-    assert any(held(keep=False) < 50e6 for _ in range(6))
+    assert any(held(keep=False) < 50e6 for _ in range(12))
 
 
 def test_elsewhere_nothing_happens(monkeypatch):

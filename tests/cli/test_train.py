@@ -427,7 +427,7 @@ def paced(monkeypatch, rate=50.0, grid_seconds=1.0):
     """Measurements that find this speed, each with the images of its config."""
     found = []
 
-    def measure(how):
+    def measure(how, **_):
         found.append(how.images)
         return Pace(rate, grid_seconds, how.log.samples)
 
@@ -447,7 +447,7 @@ def test_a_budget_becomes_a_number_of_images_that_the_config_keeps(tmp_path, mon
     assert log(tmp_path / "run")[-1]["images_seen"] == 88
     whole = weights(tmp_path / "run")
     latest(tmp_path / "run" / "checkpoints").unlink()
-    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_, **__: pytest.fail("measured again"))
     output = train(*budget)
     assert "88 images" in output
     assert "changed" not in output
@@ -464,7 +464,7 @@ def test_a_run_is_told_how_long_it_takes_before_its_first_step(monkeypatch):
 
 
 def test_a_run_of_few_steps_is_not_measured(monkeypatch):
-    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys.modules["snrise.runs.starting"], "measure", lambda *_, **__: pytest.fail("measured"))
     assert "\n64 images\n" in train("tiny.yaml", "--out", "run")
     train("tiny.yaml", "training.images=6400", "--dry-run")
 
