@@ -32,7 +32,7 @@ from snrise.config import (
     Training,
 )
 from snrise.construct import check_named, construct
-from snrise.data import Blank, Data, Dataset, ExternalConfig, Part, Preprocess, as_data, evenly
+from snrise.data import Blank, Data, Dataset, ExternalConfig, Part, Preprocess, as_data, evenly, numbered
 from snrise.denoisers import Wrapper
 from snrise.levels import Levels
 from snrise.nest import Link
@@ -146,7 +146,7 @@ class Experiment(Training):
         cls, config: RunConfig, classes: int | None = None, device: torch.device | str = "meta"
     ) -> "Experiment":
         """Build from settings, with random images of `classes` classes; without weights unless a device is given."""
-        names = None if classes is None else tuple(map(str, range(classes)))
+        names = None if classes is None else numbered(classes)
         return cls.of(config, data=Blank(config.data.resolution, names), device=device)
 
     def lasting(self, images: int, warmup: int | None = None) -> "Experiment":
@@ -175,7 +175,7 @@ class Experiment(Training):
         known = Traits(self.network).classes
         if known is None:
             return None
-        return self.dataset.classes or tuple(map(str, range(known)))
+        return self.dataset.classes or numbered(known)
 
     @property
     def frequencies(self) -> tuple[float, ...] | None:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import final
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from snrise._typing import Images, Pictures, Size
 from snrise.codecs.base import Codec
-from snrise.data import to_float, to_uint8
+from snrise.data import as_float, to_uint8
 
 
 @final
@@ -32,7 +31,7 @@ class Pixels(Codec):
 
     def encode(self, pictures: Pictures) -> Images:
         """uint8 0…255 to −1…1; floats are there already."""
-        return to_float(pictures) if pictures.dtype == torch.uint8 else pictures
+        return as_float(pictures)
 
     def decode(self, x: Images) -> UInt8[Tensor, "b 3 H W"]:
         """−1…1 to the nearest of 0…255."""

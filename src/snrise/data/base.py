@@ -13,7 +13,7 @@ from torch import Tensor
 from snrise._typing import Labels, Pictures, Size
 from snrise.parallel import share
 
-__all__ = ["Batch", "Blank", "ByIndex", "Data", "evenly"]
+__all__ = ["Batch", "Blank", "ByIndex", "Data", "evenly", "numbered"]
 
 
 class Batch(NamedTuple):
@@ -62,6 +62,15 @@ def evenly(classes: int) -> tuple[float, ...]:
     (0.25, 0.25, 0.25, 0.25)
     """
     return (1 / classes,) * classes
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names for classes that have none: their numbers.
+
+    >>> numbered(3)
+    ('0', '1', '2')
+    """
+    return tuple(map(str, range(classes)))
 
 
 class Data(ABC):

@@ -23,7 +23,7 @@ from snrise._typing import Size, type_name
 from snrise.data.base import Batch, ByIndex, Data
 from snrise.data.items import Item, Values, check_values, cut, item_of, joined, stacked
 from snrise.data.order import order
-from snrise.data.pixels import to_uint8
+from snrise.data.pixels import as_uint8
 from snrise.data.sources import Source, SourceConfig, digest
 from snrise.data.streaming import leave_interrupts
 from snrise.parallel import share
@@ -108,8 +108,7 @@ class Indexed(ByIndex):
 
     def images(self, indices: Sequence[int]) -> UInt8[Tensor, "k 3 h w"]:
         """The pixels of some images: uint8 [k 3 h w]."""
-        images = self.take(indices).images
-        return images if images.dtype == torch.uint8 else to_uint8(images)
+        return as_uint8(self.take(indices).images)
 
     def take(self, indices: Sequence[int]) -> Batch:
         """Some items."""

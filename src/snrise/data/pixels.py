@@ -26,3 +26,13 @@ def to_uint8(images: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
     """
     require(not bool(images.isnan().any()), "data.to_uint8", "an image with NaN", "numbers", "did the network diverge?")
     return ((images.to(torch.float32) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def as_float(images: UInt8[Tensor, "..."] | Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`to_float` of uint8 images; floats, which are in -1…1 already, as they are."""
+    return to_float(images) if images.dtype == torch.uint8 else images
+
+
+def as_uint8(images: UInt8[Tensor, "..."] | Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """`to_uint8` of floats in -1…1; uint8 images as they are."""
+    return images if images.dtype == torch.uint8 else to_uint8(images)

@@ -11,7 +11,7 @@ from torch import Tensor
 from snrise._errors import require
 from snrise.codecs import Pixels
 from snrise.construct import kind_of
-from snrise.data import ByIndex, to_uint8
+from snrise.data import ByIndex, as_uint8, numbered
 from snrise.denoisers import Denoiser, from_network
 from snrise.metrics import (
     FlowLikelihood,
@@ -143,7 +143,7 @@ def _batches(
     generation = trained.generation()
     known, device = trained.classes, generation.device
     require(data.size == generation.size, "data.size", data.size, f"{generation.size}, the size of the run's images")
-    labelled = known is not None and (data.classes or tuple(map(str, range(len(known))))) == known
+    labelled = known is not None and (data.classes or numbered(len(known))) == known
     number = min(number, len(data))
     chosen = [i * len(data) // number for i in range(number)]
     for first in range(0, number, batch):
@@ -151,8 +151,7 @@ def _batches(
         given = (part.labels if labelled else None, part.context)
         labels, context = (None if t is None else t.to(device) for t in given)
         denoise = from_network(trained.network, generation.target, labels, context)
-        pixels = part.images if part.images.dtype == torch.uint8 else to_uint8(part.images)
-        yield pixels.to(device), denoise
+        yield as_uint8(part.images).to(device), denoise
 
 
 def _counted(denoise: Denoiser, watch: Callable[[float], None], done: float, share: float) -> Denoiser:

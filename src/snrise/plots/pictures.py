@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from snrise._errors import invalid, require, unknown
 from snrise._typing import Size
-from snrise.data import to_float, to_uint8
+from snrise.data import as_float, to_uint8
 from snrise.generation import State
 from snrise.plots.style import GREY, GRID, INK, font, logsnr_text, size_text
 from snrise.pooling import pool, pooled_logsnr
@@ -85,7 +85,7 @@ def noise_at_resolutions(
     the same schedule, the higher ones look cleaner; with `schedules.for_resolution`, all look alike. Each cell is
     labelled with λ, and λ pooled to the smallest. Hoogeboom et al. 2023, fig. 3.
     """
-    x = to_float(image) if image.dtype == torch.uint8 else image
+    x = as_float(image)
     schedules = [schedule_for((x.shape[-2] // factor, x.shape[-1] // factor)) for factor in factors]
     t = torch.tensor(times, dtype=torch.float64)
     logsnrs = torch.stack([schedule(t) for schedule in schedules])
