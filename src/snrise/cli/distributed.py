@@ -7,10 +7,11 @@ from rich.table import Table
 
 from snrise._errors import invalid, require
 from snrise.planning import Cluster, Device, Distributed, Traffic
+from snrise.planning.devices import GIB
 
 __all__ = ["ASSUMED", "cluster_of", "clusters_of", "distributed_lines", "show_scaling"]
 
-GIB, GB = 2**30, 1e9
+GB = 1e9
 #: GPUs of a node in a scaling table, if not said.
 NODE = 8
 ASSUMED = (

@@ -18,13 +18,13 @@ from snrise.construct import kind_of, plain
 from snrise.experiment import Experiment
 from snrise.networks import PRESETS, External
 from snrise.planning import AUTO, DEVICES, LINKS, PARALLEL, Plan, Row
+from snrise.planning.devices import GIB
 from snrise.quantities import parse_size
 from snrise.trained import newest
 from snrise.training import checkpoints, read_header
 
 __all__ = ["plan"]
 
-GIB = 2**30
 #: A row's numbers, their headings and their units.
 COLUMNS = (("parameters", "Mparams", 1e6), ("flops", "GFLOP", 1e9), ("kept", "MiB kept", 2**20),
            ("checkpointed", "recomp.", 2**20))

@@ -11,7 +11,7 @@ from snrise._errors import invalid, require, unknown
 from snrise.precision import bf16_is_native
 from snrise.training import Precision
 
-__all__ = ["DEVICES", "Device", "device"]
+__all__ = ["DEVICES", "GIB", "Device", "device"]
 
 GIB = 2**30
 #: Memory that a GPU's driver and libraries take: the context, workspaces of cuBLAS and cuDNN. An assumption.

@@ -10,8 +10,9 @@ from snrise.experiment import Experiment
 from snrise.planning.cluster import Cluster
 from snrise.planning.devices import Device
 from snrise.planning.parallel import PARALLEL, Demand
-from snrise.planning.rehearsal import Rehearsal, Steps, micro_batches
+from snrise.planning.rehearsal import Rehearsal, Steps
 from snrise.precision import Precision
+from snrise.training.loop import micro_batches
 
 __all__ = ["AUTO", "Distributed", "distribute", "scaling"]
 

@@ -19,8 +19,9 @@ from snrise.planning.devices import Device
 from snrise.planning.ledger import Ledger, bytes_of, imagined
 from snrise.precision import autocast
 from snrise.training import TrainState
+from snrise.training.loop import micro_batches
 
-__all__ = ["Rehearsal", "Steps", "micro_batches", "rehearse"]
+__all__ = ["Rehearsal", "Steps", "rehearse"]
 
 
 @final
@@ -178,7 +179,7 @@ def _passes(
     labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
     vectors = None if context is None else torch.zeros(count, *context)
     kept: dict[str, int] = {}
-    sizes = micro_batches(count, experiment.accumulate)[:2]
+    sizes = [part.stop - part.start for part in micro_batches(count, experiment.accumulate)[:2]]
     for size in sizes:
         x = experiment.codec.encode(pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size])
         with autocast(torch.device("cpu"), experiment.precision):
@@ -202,9 +203,3 @@ def _update(state: TrainState, experiment: Experiment) -> None:
     state.optimizer.step()
     state.ema.update(state.network, count, count)
     state.optimizer.zero_grad(set_to_none=True)
-
-
-def micro_batches(count: int, accumulate: int) -> list[int]:
-    """The sizes of a batch's micro-batches, as training cuts it."""
-    largest = -(-count // accumulate)
-    return [min(largest, count - first) for first in range(0, count, largest)]

@@ -6,11 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from snrise.planning import Distributed, Plan, Rehearsal
+from snrise.planning.devices import GIB
 from snrise.plots.style import COLOURS, FONT, GREY, INK, dress, panels, size_text
 
 __all__ = ["plan_chart", "scaling_chart"]
-
-GIB = 2**30
 
 
 def plan_chart(plan: Plan) -> Figure:

@@ -20,7 +20,7 @@ from snrise.training.faults import NOWHERE, first_nonfinite
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
-__all__ = ["Report", "train"]
+__all__ = ["Report", "micro_batches", "train"]
 
 
 class Report(NamedTuple):
@@ -119,11 +119,10 @@ def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[
     logsnr, importance = told[batch.own], importance[batch.own]
     eps = noise(experiment.seed, first, (count, *experiment.shape), device)
     labels, context = _condition(batch, experiment, state.network)
-    parts, size = [], -(-count // experiment.accumulate)
+    parts = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(experiment.seed, first, "dropout"))
-        for begin in range(0, count, size):
-            of = slice(begin, begin + size)
+        for of in micro_batches(count, experiment.accumulate):
             x = experiment.codec.encode(_moved(batch.images[of], device))
             with autocast(device, experiment.precision):
                 loss, plain = denoising_loss(
@@ -136,6 +135,16 @@ def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[
             (loss.sum() / batch.whole).backward()  # type: ignore[no-untyped-call]
             parts.append((loss.detach(), plain))
     return told, torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
+
+
+def micro_batches(count: int, accumulate: int) -> list[slice]:
+    """The images of a batch that are computed at a time.
+
+    >>> micro_batches(8, 3)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
+    """
+    largest = -(-count // accumulate)
+    return [slice(first, min(first + largest, count)) for first in range(0, count, largest)]
 
 
 def _persistent_buffers(network: nn.Module) -> list[Tensor]:
