@@ -49,3 +49,15 @@ def test_the_gradient_of_a_part_is_that_of_its_place():
     part = torch.randn(2, 3, 2, 3, requires_grad=True)
     (weight * windows.put_onto(whole, part)).sum().backward()
     torch.testing.assert_close(part.grad, windows.cut(weight))
+
+
+@given(st.data())
+def test_windows_with_one_corner_are_one_slice(data):
+    size, (corners, rows, columns) = data.draw(within(1))
+    (top, left), windows = corners[0], Windows(corners[:1] * 2, rows, columns)
+    whole, part = torch.randn(2, 3, *size), torch.randn(2, 3, rows, columns)
+    pasted = whole.clone()
+    pasted[..., top : top + rows, left : left + columns] = part
+    assert torch.equal(windows.put_onto(whole, part), pasted)
+    assert torch.equal(windows.cut(pasted), part)
+    assert windows.cut(whole).is_contiguous()

@@ -53,10 +53,9 @@ class Windows:
 
     def cut(self, h: Tensor) -> Tensor:
         """Crop: [b … h w] -> [b … rows columns]."""
-        return torch.stack([
-            image[..., top : top + self.rows, left : left + self.columns]
-            for image, (top, left) in zip(h, self.corners, strict=True)
-        ])
+        if self._same:
+            return h[self._of(*self.corners[0])].contiguous()
+        return torch.stack([image[self._of(*corner)] for image, corner in zip(h, self.corners, strict=True)])
 
     def put_back(self, h: Tensor, size: Sequence[int]) -> Tensor:
         """Undo `cut`, padding with zeros: [b … rows columns] -> [b … *size]."""
@@ -67,6 +66,15 @@ class Windows:
         pasted: Tensor = _PutOnto.apply(whole, h, self)
         return pasted
 
+    @property
+    def _same(self) -> bool:
+        """Whether all images have the same window, as a plan's have: its batches are too large for loops."""
+        return len(set(self.corners)) == 1
+
+    def _of(self, top: int, left: int) -> tuple[Any, ...]:
+        """The index of a window."""
+        return ..., slice(top, top + self.rows), slice(left, left + self.columns)
+
 
 class _PutOnto(torch.autograd.Function):
     """Paste with a single copy of the whole, where slice assignment makes one an image; backward gives the windows."""
@@ -75,8 +83,11 @@ class _PutOnto(torch.autograd.Function):
     def forward(ctx: Any, whole: Tensor, h: Tensor, windows: Windows) -> Tensor:
         ctx.windows = windows
         out = whole.clone()
-        for image, part, (top, left) in zip(out, h, windows.corners, strict=True):
-            image[..., top : top + windows.rows, left : left + windows.columns] = part
+        if windows._same:
+            out[windows._of(*windows.corners[0])] = h
+            return out
+        for image, part, corner in zip(out, h, windows.corners, strict=True):
+            image[windows._of(*corner)] = part
         return out
 
     @staticmethod
