@@ -246,7 +246,8 @@ def edited(path, out, change=lambda tensors: None, header=lambda header: None, s
     header(told)
     metadata |= {"snrise": json.dumps(told)}
     if sums:
-        parts = {part: checkpoint.checksum(checkpoint._named(tensors, f"{part}.")) for part in checkpoint.PARTS}
+        parts = {part: checkpoint.checksum(sorted((name, t) for name, t in tensors.items() if name.startswith(part)))
+                 for part in checkpoint.PARTS}
         metadata["checksums"] = json.dumps(parts | {"header": checkpoint.header_sum(metadata)})
     save_file(tensors, out, metadata)
     return out

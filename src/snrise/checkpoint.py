@@ -1,27 +1,30 @@
 """The file format of checkpoints and exported weights: safetensors with a header and checksums. No pickle.
 
 Tensors are named `network.…`, `ema.…` and `optimizer.PARAMETER.…`; the file's metadata hold the counts as JSON and the
-config as YAML, so that a checkpoint alone is enough to sample from, and a checksum of each part.
+config as YAML, so that a checkpoint alone is enough to sample from, and a checksum of each part. Of a network in
+shards it is the same file: each tensor is whole in it.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from snrise._errors import SnriseError, invalid, require
-from snrise.files import write_atomically
+from snrise.parallel import ALONE, World
+from snrise.sharding import Rows, rows
+from snrise.tensorfile import write_tensors
 
 __all__ = [
     "BrokenCheckpoint", "Checkpoint", "checkpoints", "latest", "load_network", "matching", "newest_whole", "of_part",
-    "read_header", "read_part", "read_parts", "write_checkpoint",
+    "opened", "read_header", "read_into", "read_part", "read_parts", "verify", "write_checkpoint",
 ]
 
 T = TypeVar("T")
@@ -85,16 +88,27 @@ class BrokenCheckpoint(SnriseError):
     """A file that is torn or has changed since it was written."""
 
 
-def write_checkpoint(path: Path, header: Mapping[str, Any], config: str, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors named PART.NAME, the parts in `header["parts"]`, atomically.
+def write_checkpoint(
+    path: Path, header: Mapping[str, Any], config: str, tensors: Mapping[str, Tensor | Rows], world: World = ALONE
+) -> None:
+    """Write tensors named PART.NAME, the parts in `header["parts"]`, atomically; each process gives its rows.
 
     Raises:
-        SnriseError: if the file cannot be written.
+        SnriseError: in the first process, which writes, if it cannot.
     """
-    metadata = {"snrise": json.dumps({"format": FORMAT, **header}), "config": config}
-    sums = {part: checksum(_named(tensors, f"{part}.")) for part in header["parts"]}
-    metadata["checksums"] = json.dumps(sums | {"header": header_sum(metadata)})
-    write_atomically(path, save(dict(tensors), metadata))
+    text = json.dumps({"format": FORMAT, **header})
+    own = {"snrise": text, "config": config}
+    digests = {part: _digest() for part in header["parts"]}
+
+    def metadata() -> dict[str, str]:
+        sums = {part: digest.hexdigest() for part, digest in digests.items()}
+        return own | {"checksums": json.dumps(sums | {"header": header_sum(own)})}
+
+    def seen(name: str, tensor: Tensor) -> None:
+        _count(digests[name.partition(".")[0]], name, tensor)
+
+    held = {name: t if isinstance(t, Rows) else Rows.of(t) for name, t in sorted(tensors.items())}
+    write_tensors(path, held, metadata, world=world, seen=seen)
 
 
 def read_header(path: Path) -> Checkpoint:
@@ -135,18 +149,42 @@ def read_parts(header: Checkpoint, parts: Sequence[str]) -> dict[str, Tensor]:
     Raises:
         BrokenCheckpoint: if a checksum is wrong.
     """
-    path, prefixes = header.path, tuple(f"{part}." for part in parts)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _not_whole(path, error) from error
+    prefixes = tuple(f"{part}." for part in parts)
+    with opened(header.path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
     for part in parts:
-        if part not in header.checksums:
-            raise invalid(str(path), f"no {part}", "a checkpoint of this config", "choose another --out")
-        if checksum(_named(tensors, f"{part}.")) != header.checksums[part]:
-            raise BrokenCheckpoint(f"{path}: the checksum of its {part} is wrong: the file has changed or is damaged")
+        _compare(header, part, sorted(_named(tensors, f"{part}.").items()))
     return tensors
+
+
+def verify(header: Checkpoint, parts: Sequence[str]) -> None:
+    """Compare parts with their checksums, one tensor at a time.
+
+    Raises:
+        BrokenCheckpoint: if a checksum is wrong.
+    """
+    with opened(header.path) as file:
+        for part in parts:
+            names = sorted(name for name in file.keys() if name.startswith(f"{part}."))  # noqa: SIM118
+            _compare(header, part, ((name, file.get_tensor(name)) for name in names))
+
+
+def read_into(path: Path, own: Mapping[str, Rows], world: World = ALONE) -> None:
+    """Copy tensors into those of the same full names: of one in shards, this process's rows alone.
+
+    They are not compared with their checksums: `verify` them before.
+
+    Raises:
+        SnriseError: for one that is missing or misshapen, before anything is copied.
+    """
+    with opened(path) as file, torch.no_grad():
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in own.keys() & {*file.keys()}}
+        _check_shapes({name: held.shape for name, held in own.items()}, shapes, path)
+        for name, held in own.items():
+            if held.own.shape == held.shape:
+                held.own.copy_(file.get_tensor(name))
+            elif len(held.own):
+                held.own.copy_(file.get_slice(name)[rows(held.shape[0], world.rank, world.size)])
 
 
 def read_part(path: Path, part: str) -> dict[str, Tensor]:
@@ -167,13 +205,19 @@ def load_network(network: nn.Module, path: Path, *, ema: bool = True) -> Checkpo
 def matching(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], part: str, path: Path) -> dict[str, Tensor]:
     """The tensors of a part, by the names of `own`; an error names one that is missing or misshapen."""
     theirs = of_part(tensors, part)
+    wanted, found = ({f"{part}.{name}": tuple(t.shape) for name, t in named.items()} for named in (own, theirs))
+    _check_shapes(wanted, found, path)
+    return theirs
+
+
+def _check_shapes(own: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Raise for a tensor that is missing or misshapen."""
     missing = sorted(own.keys() - theirs.keys())
-    wrong = [name for name in own if name in theirs and own[name].shape != theirs[name].shape]
+    wrong = [name for name in own if name in theirs and own[name] != theirs[name]]
     if missing or wrong:
         name = (missing or wrong)[0]
-        got = "no such tensor" if missing else str(tuple(theirs[name].shape))
-        raise invalid(f"{path}: {part}.{name}", got, str(tuple(own[name].shape)), "is it a checkpoint of this config?")
-    return theirs
+        got = "no such tensor" if missing else str(theirs[name])
+        raise invalid(f"{path}: {name}", got, str(own[name]), "is it a checkpoint of this config?")
 
 
 def of_part(values: Mapping[str, T], part: str) -> dict[str, T]:
@@ -181,14 +225,40 @@ def of_part(values: Mapping[str, T], part: str) -> dict[str, T]:
     return {name.removeprefix(f"{part}."): v for name, v in _named(values, f"{part}.").items()}
 
 
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """A hash of names, types, shapes and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        t = tensors[name]
-        digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
-        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+def checksum(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of names, types, shapes and bytes, in the order given: sorted by name."""
+    digest = _digest()
+    for name, tensor in tensors:
+        _count(digest, name, tensor)
     return digest.hexdigest()
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _count(digest: hashlib.blake2b, name: str, t: Tensor) -> None:
+    digest.update(f"{name} {t.dtype} {tuple(t.shape)}\n".encode())
+    digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _compare(header: Checkpoint, part: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise if the tensors of a part have another checksum."""
+    path = header.path
+    if part not in header.checksums:
+        raise invalid(str(path), f"no {part}", "a checkpoint of this config", "choose another --out")
+    if checksum(tensors) != header.checksums[part]:
+        raise BrokenCheckpoint(f"{path}: the checksum of its {part} is wrong: the file has changed or is damaged")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Context manager: the tensors of a file, as `safetensors.safe_open` gives them."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise _not_whole(path, error) from error
 
 
 def header_sum(metadata: Mapping[str, str]) -> str:

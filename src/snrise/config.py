@@ -52,6 +52,17 @@ class OnFault(StrEnum):
     STOP = "stop"
 
 
+class Parallel(StrEnum):
+    """How several processes train one network: `ddp`, each with a replica; `fsdp`, each with a shard of its state.
+
+    `auto` replicates while a replica fits the device, by the plan, and else shards.
+    """
+
+    AUTO = "auto"
+    DDP = "ddp"
+    FSDP = "fsdp"
+
+
 class Wandb(StrEnum):
     """Logging to Weights & Biases: synchronised online, or kept in the run's folder."""
 
@@ -131,6 +142,8 @@ class Training:
 
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.
+
+    `parallel`: what each of several processes holds; one process holds all.
     """
 
     images: int
@@ -151,6 +164,7 @@ class Training:
     on_fault: OnFault = OnFault.SKIP
     fault_limit: int = 10
     start: str | None = None
+    parallel: Parallel = Parallel.AUTO
 
     def __post_init__(self) -> None:
         for name in ("images", "batch"):

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from snrise.sharding import local
+
 __all__ = [
     "EPS", "FEW", "FusedAdamW", "QkNormRotaryGelu", "TokenLinear", "attend", "in_memory_order", "keep_freed_memory",
     "rotate",
@@ -129,7 +131,8 @@ class FusedAdamW(torch.optim.AdamW):
     """AdamW, to the bit. Plain: `torch.optim.AdamW`, with `fused=True` too.
 
     Why: PyTorch's fused CPU kernel copies each channels-last weight, gradient and moment into a contiguous tensor and
-    back. Here it gets contiguous views instead, by overriding a private method (checked by a test).
+    back. Here it gets contiguous views instead, by overriding a private method (checked by a test); of
+    tensors in shards, the rows of this process.
 
     Measured: with AVX2, 3.7 instead of 4.7.
     """
@@ -138,7 +141,7 @@ class FusedAdamW(torch.optim.AdamW):
         has_complex = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
         for tensors in lists:
             if isinstance(tensors, list):
-                tensors[:] = map(in_memory_order, tensors)
+                tensors[:] = (in_memory_order(local(t)) for t in tensors)
         return has_complex
 
 

@@ -27,6 +27,7 @@ from snrise.config import (
     Log,
     LossConfig,
     OnFault,
+    Parallel,
     RunConfig,
     Sampling,
     Training,
@@ -52,7 +53,7 @@ __all__ = ["Experiment", "compared", "dataset", "held_out", "network"]
 
 
 #: Settings of training that may be given by their names, too.
-CHOICES: dict[str, type[StrEnum]] = {"precision": Precision, "on_fault": OnFault}
+CHOICES: dict[str, type[StrEnum]] = {"precision": Precision, "on_fault": OnFault, "parallel": Parallel}
 
 
 @final

@@ -4,14 +4,24 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from snrise._errors import SnriseError
 
-__all__ = ["held", "write_atomically"]
+__all__ = ["held", "write_atomically", "writing"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a temporary file, fsync, rename, fsync the folder. If that fails, the file is unchanged.
+    """Write a file, or leave it unchanged: see `writing`."""
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Context manager: what is written into a temporary file becomes the file on exit: fsync, rename, fsync the folder.
+
+    If that fails, or an error is raised within, the file is unchanged.
 
     Raises:
         SnriseError: if it cannot be written, a full disk included.
@@ -20,14 +30,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         kept = "; the file is as it was before" if path.exists() else ""
         raise SnriseError(f"{path}: cannot be written: {error.strerror or error}{kept}") from error
 

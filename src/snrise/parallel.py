@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar, final
 
@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
+from snrise.sharding import Rows, rows
 
 __all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share"]
 
@@ -68,7 +69,7 @@ class World:
     """The processes that train together, as one of them sees them: it is number `rank` of `size`.
 
     All methods but `leave` are collective: every process has to call them, in the same order. `local` is the process's
-    number on its machine.
+    number on its machine, `group` PyTorch's handle of the processes: by default, all.
 
     >>> World().alone, World().leads, World().largest(3)
     (True, True, 3)
@@ -77,6 +78,7 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0
+    group: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls, timeout: timedelta = TIMEOUT) -> "World":
@@ -125,7 +127,7 @@ class World:
         for bucket in _buckets(tensors):
             flat = torch.cat([t.reshape(-1) for t in bucket])
             with self._connected():
-                dist.all_reduce(flat)
+                dist.all_reduce(flat, group=self.group)
             for t, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 t.copy_(part.view(t.shape))
 
@@ -136,7 +138,7 @@ class World:
         for t in tensors:
             same = t.contiguous()
             with self._connected():
-                dist.broadcast(same, src=0)
+                dist.broadcast(same, src=0, group=self.group)
             t.copy_(same)
 
     def joined(self, part: Tensor, first: int, total: int) -> Tensor:
@@ -146,7 +148,7 @@ class World:
         whole = part.new_zeros(len(part), total)
         whole[:, first : first + part.shape[1]] = part
         with self._connected():
-            dist.all_reduce(whole)
+            dist.all_reduce(whole, group=self.group)
         return whole
 
     def largest(self, number: int) -> int:
@@ -155,7 +157,7 @@ class World:
             return number
         told = torch.tensor(int(number))
         with self._connected():
-            dist.all_reduce(told, op=dist.ReduceOp.MAX)
+            dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self.group)
         return int(told)
 
     def gathered(self, value: T) -> list[T]:
@@ -167,7 +169,7 @@ class World:
         room[: len(mine)] = torch.frombuffer(bytearray(mine), dtype=torch.uint8)
         rooms = [torch.empty_like(room) for _ in range(self.size)]
         with self._connected():
-            dist.all_gather(rooms, room)
+            dist.all_gather(rooms, room, group=self.group)
         return [json.loads(bytes(r.tolist()).rstrip(b"\0")) for r in rooms]
 
     def first(self, action: Callable[[], T]) -> T:
@@ -177,17 +179,35 @@ class World:
         """
         if self.alone:
             return action()
-        result: Any = None
-        raised: SnriseError | None = None
-        if self.leads:
-            try:
-                result = action()
-            except SnriseError as error:
-                raised = error
-        result, message = self.gathered((result, None if raised is None else str(raised)))[0]
-        if message is not None:
-            raise raised or SnriseError(message)
-        return result  # type: ignore[no-any-return]
+        result: T = self._shared(action if self.leads else _nothing)[0]
+        return result
+
+    def apart(self) -> "World":
+        """The same processes on connections of their own, for a thread that runs beside this one; on CPUs, by Gloo."""
+        return self if self.alone else replace(self, group=dist.new_group(backend="gloo"))
+
+    def assembled(self, tensor: Rows) -> Tensor | None:
+        """In the first process, a tensor of which each holds its rows, or all of it, whole on the CPU; else None."""
+        mine, shape = tensor.own.cpu().contiguous(), tensor.shape
+        if self.alone or mine.shape == shape:
+            return mine if self.leads else None
+        with self._connected():
+            if not self.leads:
+                if len(mine):
+                    dist.send(_bytes(mine), dst=0, group=self.group)
+                return None
+            whole = mine.new_empty(shape)
+            for rank in range(self.size):
+                part = whole[rows(shape[0], rank, self.size)]
+                if rank == 0:
+                    part.copy_(mine)
+                elif len(part):
+                    dist.recv(_bytes(part), src=rank, group=self.group)
+        return whole
+
+    def agreed(self, action: Callable[[], T]) -> T:
+        """Do something in all processes; if it raises a `SnriseError` in some, all raise that of the first of them."""
+        return action() if self.alone else self._shared(action)[self.rank]
 
     def leave(self, error: BaseException) -> None:
         """Leave the group because of an error, so that the others end at their next step, and know why."""
@@ -207,6 +227,22 @@ class World:
         except BaseException as error:
             self.leave(error)
             raise
+
+    def _shared(self, action: Callable[[], T]) -> list[T]:
+        """What an action returns in each process; all raise the first error."""
+        result: Any = None
+        raised: SnriseError | None = None
+        try:
+            result = action()
+        except Disconnected:
+            raise
+        except SnriseError as error:
+            raised = error
+        told = self.gathered((result, None if raised is None else str(raised)))
+        message = next((message for _, message in told if message is not None), None)
+        if message is not None:
+            raise raised or SnriseError(message)
+        return [result for result, _ in told]
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -240,6 +276,15 @@ class World:
 
 #: One process.
 ALONE = World()
+
+
+def _nothing() -> Any:
+    return None
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """A contiguous tensor's memory, so that every dtype can be sent."""
+    return tensor.view(-1).view(torch.uint8)
 
 
 def _number(name: str, default: int) -> int:

@@ -12,8 +12,9 @@ from snrise._errors import SnriseError
 from snrise.experiment import Experiment
 from snrise.networks import build
 from snrise.planning import DEVICES, Cluster, Demand, Link, Traffic, distribute, plan, rehearse, scaling
-from snrise.planning.blocks import blocks, gathered
+from snrise.planning.blocks import gathered
 from snrise.planning.parallel import BACKWARD
+from snrise.sharding import blocks
 from tiny import MIXED, NETWORKS, config
 
 H100 = DEVICES["h100"]
@@ -111,10 +112,7 @@ def test_auto_replicates_while_a_replica_fits_and_else_shards():
     between = replace(H100, memory=int((fsdp + ddp) / 2 / 0.9) + 2**30)
     chosen, large = distribute(EXPERIMENT, between, cluster(1, 8))[0], distribute(EXPERIMENT, H100, cluster(1, 8))[0]
     assert (chosen.parallel, chosen.fits, large.parallel) == ("fsdp", True, "ddp")
-    assert chosen.notes == ("fsdp is planned only: snrise train does not shard yet",)
-    assert large.notes == ()
-    assert plan(EXPERIMENT, between, cluster=cluster(1, 8), parallel="ddp").advice[-1] == (
-        "--parallel fsdp fits (fsdp is planned only: snrise train does not shard yet)")
+    assert plan(EXPERIMENT, between, cluster=cluster(1, 8), parallel="ddp").advice[-1] == "training.parallel=fsdp fits"
 
 
 def test_a_plan_counts_all_ranks():

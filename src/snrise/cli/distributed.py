@@ -63,8 +63,6 @@ def show_scaling(console: Console, title: str, rows: Sequence[Distributed], util
     console.print(f"{title}, {first.precision.value}; on {first.device.title} at {utilisation:.0%} of the peak")
     console.print(f"{_links(most.cluster)}\n")
     console.print(_scaling_table(rows, utilisation))
-    for line in dict.fromkeys(note for row in rows for note in row.notes):
-        console.print(line, style="yellow")
     console.print(ASSUMED)
 
 

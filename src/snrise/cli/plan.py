@@ -111,7 +111,7 @@ def plan(
     console.print(f"{'a million images':<26}{_time(costs, known, device, utilisation, seconds)}")
     problems = costs.schedule.problems
     console.print(f"{'schedule':<26}{'fit for this resolution' if not problems else 'not fit for this resolution'}")
-    notes = () if many is None else (*many.notes, ASSUMED)
+    notes = () if many is None else (ASSUMED,)
     for line in (*(f"schedule: {p}" for p in problems), *(f"network: {w}" for w in costs.warnings), *notes):
         console.print(line, style="yellow")
     if not costs.fits:

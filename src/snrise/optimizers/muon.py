@@ -1,17 +1,22 @@
 """Muon: momentum steps whose matrices are made orthogonal. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from snrise._errors import invalid, require
 from snrise.cpu import FusedAdamW, in_memory_order
 from snrise.networks.base import Traits
 from snrise.optimizers.base import groups, trained
+from snrise.optimizers.owners import at_owners, dealt
 from snrise.precision import Precision, product_dtype
+from snrise.sharding import Rows, group_of, in_shards, local
 
 __all__ = ["Muon", "MuonAndAdamW", "orthogonalized"]
 
@@ -95,29 +100,56 @@ class MuonAndAdamW(FusedAdamW):
         """Take a step along the gradients that are there; those of Muon's groups are used up by it."""
         for group in self.param_groups:
             given = [p for p in group["params"] if p.grad is not None] if group.get("muon") else []
+            if given and in_shards(given[0]):
+                self._update(given, group, partial(_at_owners, given))
+                continue
             for parameters in of_one_shape(given):
-                self._update(parameters, group)
+                self._update(parameters, group, _of_one_shape)
         super().step(closure)
 
-    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Step with parameters whose matrices have the same shape."""
+    def _update(
+        self, parameters: list[Tensor], group: dict[str, Any],
+        orthogonalize: Callable[[list[Tensor], torch.dtype], list[Tensor]],
+    ) -> None:
+        """Step with parameters; of those in shards, with the rows of this process."""
         for p in parameters:
             if not self.state[p]:
                 self.state[p] |= {"step": torch.zeros(()), "momentum": torch.zeros_like(p)}
             self.state[p]["step"] += 1
-        weights = [in_memory_order(p) for p in parameters]
-        grads = [in_memory_order(p.grad) for p in parameters if p.grad is not None]
-        momenta = [in_memory_order(self.state[p]["momentum"]) for p in parameters]
+        weights = [in_memory_order(local(p)) for p in parameters]
+        grads = [in_memory_order(local(p.grad)) for p in parameters if p.grad is not None]
+        momenta = [in_memory_order(local(self.state[p]["momentum"])) for p in parameters]
         torch._foreach_lerp_(momenta, grads, 1 - self.momentum)
-        matrices = [t.reshape(len(t), -1) for t in torch._foreach_lerp(grads, momenta, self.momentum)]
-        dtype = product_dtype(weights[0].device, self.precision)
-        stacked = matrices[0] if len(matrices) == 1 else torch.stack(matrices)
-        updates = orthogonalized(stacked, dtype).reshape(len(weights), *weights[0].shape).to(weights[0].dtype)
-        scale = max(1.0, stacked.shape[-2] / stacked.shape[-1]) ** 0.5
+        directions = list(torch._foreach_lerp(grads, momenta, self.momentum))
+        updates = orthogonalize(directions, product_dtype(weights[0].device, self.precision))
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, list(updates.unbind()), alpha=-group["lr"] * scale)
+        torch._foreach_add_(weights, updates, alpha=-group["lr"])
         for p in parameters:
             p.grad = None
+
+
+def _of_one_shape(directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The steps of matrices of one shape, times √max(1, rows/columns); kernels are matrices [out, rest]."""
+    matrices = [t.reshape(len(t), -1) for t in directions]
+    stacked = matrices[0] if len(matrices) == 1 else torch.stack(matrices)
+    rows, columns = stacked.shape[-2:]
+    steps = orthogonalized(stacked, dtype).reshape(len(directions), *directions[0].shape).to(directions[0].dtype)
+    return list(steps.mul_(max(1.0, rows / columns) ** 0.5).unbind())
+
+
+def _at_owners(parameters: list[Tensor], directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The same of matrices in shards, whole, each at its owner: Liu et al. 2025 (arXiv 2502.16982), sec. 2.3."""
+    group = group_of(parameters[0])
+
+    def compute(wholes: list[Tensor]) -> list[Tensor]:
+        made = {id(t): step for alike in of_one_shape(wholes)
+                for t, step in zip(alike, _of_one_shape(alike, dtype), strict=True)}
+        return [made[id(t)] for t in wholes]
+
+    shapes = [tuple(p.shape) for p in parameters]
+    sides = [(shape[0], math.prod(shape[1:])) for shape in shapes]
+    owners = dealt([m * n * min(m, n) for m, n in sides], dist.get_world_size(group))
+    return at_owners([Rows(*pair) for pair in zip(directions, shapes, strict=True)], owners, compute, group)
 
 
 @final

@@ -1,7 +1,7 @@
 """Devices to train on: their memory, and the peak throughput of their matrix products."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -41,6 +41,10 @@ class Device:
     bf16_is_native: bool = True
     links: tuple[str, str] | None = None
     source: str = ""
+
+    def shared(self, processes: int) -> "Device":
+        """What is left of it for each of so many processes: their part of the memory."""
+        return replace(self, memory=self.memory // processes)
 
     @property
     def usable(self) -> int:

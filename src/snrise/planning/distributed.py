@@ -10,16 +10,17 @@ from snrise.experiment import Experiment
 from snrise.planning.cluster import Cluster
 from snrise.planning.devices import Device
 from snrise.planning.parallel import PARALLEL, Demand
-from snrise.planning.rehearsal import Rehearsal, Steps
+from snrise.planning.rehearsal import Rehearsal, Steps, rehearse
 from snrise.precision import Precision
-from snrise.training.loop import micro_batches
 
-__all__ = ["AUTO", "Distributed", "distribute", "scaling"]
+__all__ = ["AUTO", "Distributed", "distribute", "replica_fits", "scaling"]
 
 #: The way that is chosen by what fits.
 AUTO = "auto"
-#: The ways that `training` does not know yet.
-PLANNED_ONLY = ("fsdp",)
+#: Bytes of a trained state by parameter: weight, average, two moments, gradient, and the copy for logged steps.
+STATE = 24
+#: The share of a device's memory that is not worth sharding.
+SMALL = 0.05
 
 
 @final
@@ -43,13 +44,6 @@ class Distributed:
     def fits(self) -> bool:
         """Whether the step of a rank fits its device."""
         return self.step.peak <= self.device.usable
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What has to be known before it is done, a line each."""
-        if self.parallel not in PLANNED_ONLY or self.cluster.ranks == 1:
-            return ()
-        return (f"{self.parallel} is planned only: snrise train does not shard yet",)
 
     def computing(self, utilisation: float) -> float | None:
         """Seconds that a rank computes in a step; None if the device's peak is unknown, or no products are computed."""
@@ -94,6 +88,23 @@ def distribute(
     return _distribute(own, device, cluster, parallel, {})
 
 
+def replica_fits(experiment: Experiment, device: Device, ranks: int) -> bool:
+    """Whether a replica's step fits a device, of so many ranks that share the batch.
+
+    A state so small that sharding it would save less than `SMALL` of the memory is not rehearsed.
+
+    >>> from snrise.documents import load
+    >>> from snrise.planning.devices import DEVICES
+    >>> replica_fits(Experiment.imagined(load("emoji-32"), 97), DEVICES["h100"], 8)
+    True
+    """
+    if STATE * sum(p.numel() for p in experiment.network.parameters()) < SMALL * device.usable:
+        return True
+    batch = -(-experiment.batch // ranks)
+    own = replace(experiment, batch=batch, accumulate=min(batch, experiment.accumulate))
+    return PARALLEL["ddp"].held(rehearse(own, device), ranks).peak <= device.usable
+
+
 def scaling(
     experiment: Experiment, device: Device, clusters: Sequence[Cluster], parallel: str = AUTO
 ) -> tuple[Distributed, ...]:
@@ -116,15 +127,16 @@ def _distribute(
     """The step if each rank takes the batch of `own`."""
     if parallel not in (AUTO, *PARALLEL):
         raise unknown("--parallel", parallel, (AUTO, *PARALLEL), "way to train in parallel")
-    ranks, parts = cluster.ranks, len(micro_batches(own.batch, own.accumulate))
+    ranks, parts = cluster.ranks, own.accumulate
     names = [parallel] if parallel != AUTO else [*PARALLEL][: None if ranks > 1 else 1]
     for name in names:
         way = PARALLEL[name]
         steps = Steps(own, device, shards=way.shards(ranks), holds=partial(way.held, ranks=ranks), done=done)
+        precision = device.precision(own.precision)
         found = Distributed(
-            device=device, cluster=cluster, precision=device.precision(own.precision), parallel=name,
+            device=device, cluster=cluster, precision=precision, parallel=name,
             batch=own.batch * ranks, step=steps(steps.chosen, own.batch, own.accumulate),
-            demand=way.demand(own.network, cluster, parts),
+            demand=way.demand(own.network, cluster, parts, precision),
         )
         if found.fits:
             break

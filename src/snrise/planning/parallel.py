@@ -8,8 +8,9 @@ from torch import nn
 from snrise.planning.cluster import Cluster, Traffic, all_gather, all_reduce, reduce_scatter
 from snrise.planning.ledger import bytes_of
 from snrise.planning.rehearsal import Rehearsal
+from snrise.precision import Precision
 
-__all__ = ["PARALLEL", "Demand", "Parallel", "Replicated", "Sharded"]
+__all__ = ["PARALLEL", "Demand", "Replicated", "Sharded", "Way"]
 
 #: The share of a step's operations that is the backward pass, at two products for each of the forward pass.
 BACKWARD = 2 / 3
@@ -41,7 +42,7 @@ class Demand:
         return compute + sum(exposed)
 
 
-class Parallel(Protocol):
+class Way(Protocol):
     """A way to train one network on many devices."""
 
     def shards(self, ranks: int) -> int:
@@ -52,7 +53,7 @@ class Parallel(Protocol):
         """The step of a rank, from one rehearsed with so many shards: what communication holds is added."""
         ...
 
-    def demand(self, network: nn.Module, cluster: Cluster, parts: int) -> Demand:
+    def demand(self, network: nn.Module, cluster: Cluster, parts: int, precision: Precision) -> Demand:
         """The traffic of a step in so many micro-batches."""
         ...
 
@@ -75,7 +76,7 @@ class Replicated:
         static = {**step.static, "gradient buckets": step.gradients}
         return replace(step, static=static, peak=step.peak + step.gradients)
 
-    def demand(self, network: nn.Module, cluster: Cluster, parts: int) -> Demand:
+    def demand(self, network: nn.Module, cluster: Cluster, parts: int, precision: Precision) -> Demand:
         gradients = bytes_of(p for p in network.parameters() if p.requires_grad)
         return Demand(backward=all_reduce(gradients, cluster), window=BACKWARD / parts)
 
@@ -86,8 +87,8 @@ class Sharded:
     """FSDP: parameters, gradients, optimizer state and averages are sharded over all ranks.
 
     In each micro-batch parameters are gathered for the forward and again for the backward pass, and gradients reduced
-    to shards: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), sec. 7.2.2. All are sent as they are stored, float32.
-    What an optimizer does between its shards is not counted.
+    to shards: Rajbhandari et al. 2020 (ZeRO, arXiv 1910.02054), sec. 7.2.2. Parameters are sent in what products are
+    computed in, gradients in float32. What an optimizer does between its shards is not counted.
     """
 
     def shards(self, ranks: int) -> int:
@@ -96,11 +97,12 @@ class Sharded:
     def held(self, step: Rehearsal, ranks: int) -> Rehearsal:
         return step
 
-    def demand(self, network: nn.Module, cluster: Cluster, parts: int) -> Demand:
-        gather = all_gather(bytes_of(network.parameters()), cluster)
+    def demand(self, network: nn.Module, cluster: Cluster, parts: int, precision: Precision) -> Demand:
+        size = bytes_of(network.parameters())
+        gather = all_gather(size / 2 if precision is Precision.BF16 else size, cluster)
         scatter = reduce_scatter(bytes_of(p for p in network.parameters() if p.requires_grad), cluster)
         return Demand(forward=gather.times(parts), backward=(gather + scatter).times(parts))
 
 
 #: Ways by name, in the order in which they are tried.
-PARALLEL: dict[str, Parallel] = {"ddp": Replicated(), "fsdp": Sharded()}
+PARALLEL: dict[str, Way] = {"ddp": Replicated(), "fsdp": Sharded()}

@@ -10,7 +10,7 @@ from snrise.networks import cost
 from snrise.planning.advice import about_resolution, largest_batch, to_fit
 from snrise.planning.cluster import ALONE, Cluster
 from snrise.planning.devices import Device
-from snrise.planning.distributed import AUTO, Distributed, distribute
+from snrise.planning.distributed import Distributed, distribute
 from snrise.planning.rehearsal import Rehearsal
 from snrise.planning.table import Row, rows
 from snrise.precision import Precision
@@ -60,11 +60,13 @@ class Plan:
         return self.device.images_per_second(self.precision, utilisation, self.step.flops)
 
 
-def plan(experiment: Experiment, device: Device, *, cluster: Cluster | None = None, parallel: str = AUTO) -> Plan:
+def plan(
+    experiment: Experiment, device: Device, *, cluster: Cluster | None = None, parallel: str | None = None
+) -> Plan:
     """Compute what a run costs on a device, from a few training steps on fake tensors. It takes some seconds.
 
-    On a `cluster` of such devices each rank takes its share of the batch; `parallel` is `ddp`, `fsdp`, or `auto`: see
-    `distribute`, and its errors. A cluster of one is a device alone.
+    On a `cluster` of such devices each rank takes its share of the batch; `parallel` is `ddp`, `fsdp`, or `auto`, by
+    default the experiment's: see `distribute`, and its errors. A cluster of one is a device alone.
 
     Only the shapes of the network's parameters matter, so it may be on the device "meta", and the data may be `Blank`.
     A module of one's own is planned too, broken down by its children instead of by level.
@@ -79,7 +81,7 @@ def plan(experiment: Experiment, device: Device, *, cluster: Cluster | None = No
     """
     config, image = experiment.settings, experiment.shape[1:]
     cluster = ALONE if cluster is None else cluster
-    found, steps = distribute(experiment, device, cluster, parallel)
+    found, steps = distribute(experiment, device, cluster, parallel or experiment.parallel)
     own, ranks = steps.experiment, cluster.ranks
     without, everywhere = (steps(chosen, own.batch, own.accumulate) for chosen in ((), steps.settings))
     table = rows(config, cost(experiment.network, image), without, everywhere)
@@ -99,4 +101,4 @@ def _sharded(experiment: Experiment, found: Distributed) -> tuple[str, ...]:
     if found.parallel == "fsdp" or found.cluster.ranks == 1:
         return ()
     other = distribute(experiment, found.device, found.cluster, "fsdp")[0]
-    return (f"--parallel fsdp fits ({'; '.join(other.notes)})",) if other.fits else ()
+    return ("training.parallel=fsdp fits",) if other.fits else ()

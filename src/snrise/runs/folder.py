@@ -17,6 +17,7 @@ MAY_CHANGE = (
     *(f"training.{name}" for name in (
         "images", "batch", "accumulate", "learning_rate", "warmup", "decay", "decay_shape", "betas", "weight_decay",
         "clip", "ema_half_life", "class_dropout", "precision", "on_fault", "fault_limit", "start",
+        "parallel",
     )),
 )
 

@@ -4,13 +4,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from snrise._errors import invalid
+from snrise.config import Parallel
 from snrise.data import Batch
 from snrise.experiment import Experiment
-from snrise.parallel import World
+from snrise.parallel import World, beside
 from snrise.runs.folder import RunFolder
 from snrise.training import TrainState
 
-__all__ = ["batches_of", "check_alike", "share_skipped"]
+__all__ = ["batches_of", "check_alike", "sharded", "share_skipped"]
+
+
+def sharded(experiment: Experiment, world: World) -> bool:
+    """Whether each process holds a shard: as `training.parallel` says; `auto`, where no replica fits its memory."""
+    if world.alone or experiment.parallel is not Parallel.AUTO:
+        return not world.alone and experiment.parallel is Parallel.FSDP
+    from snrise.planning import device, replica_fits  # needs seconds, and no other run needs it
+
+    def decide() -> bool:
+        here = device("this")
+        return not replica_fits(experiment, here if here.gpu else here.shared(beside()), world.size)
+
+    return world.first(decide)
 
 
 def batches_of(data: Any, experiment: Experiment, world: World, position: int = 0) -> Iterator[Batch]:

@@ -4,9 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.experiment import Experiment
@@ -23,13 +20,12 @@ NAMED = 64
 
 
 class Journal:
-    """Writes into a run's folder what its reports say. `open` it before the first, and `expect` each step."""
+    """Writes into a run's folder what its reports say. `open` it before the first."""
 
     def __init__(self, experiment: Experiment, folder: RunFolder, config: RunConfig) -> None:
         self.data, self.log, self.batch = experiment.dataset, experiment.log, experiment.batch
         self.folder, self.config, self.cadence = folder, config, Cadence(experiment.log, experiment.images)
         self.meter, self.spikes = Meter(experiment.drawn), Spikes()
-        self._before: list[Tensor] | None = None
         self._skipped = 0
 
     def open(self, state: TrainState, saved: Mapping[str, Any] | None) -> None:
@@ -49,13 +45,8 @@ class Journal:
         """What a checkpoint keeps, so that the logs of an interrupted run are those of one that was not."""
         return {"meter": self.meter.state(), "spikes": self.spikes.state()}
 
-    def expect(self, state: TrainState) -> None:
-        """Copy the weights if the next step will be logged, to measure how far it moves them."""
-        logged = self.cadence.logs(state.images_seen, state.images_seen + self.batch)
-        self._before = [p.detach().clone() for p in state.network.parameters()] if logged else None
-
-    def add(self, report: Report, state: TrainState) -> None:
-        """Take in a step, and write what is due after it."""
+    def add(self, report: Report, state: TrainState, moved: float | None) -> None:
+        """Take in a step, and write what is due after it; `moved` is how far a logged step moved the weights."""
         self.meter.add(report)
         if len(self.data.skipped) > self._skipped:
             self._write_skipped()
@@ -65,12 +56,10 @@ class Journal:
             self.event("spike", report, usual_loss=self.spikes.mean)
         if self.cadence.logs(report.images_seen - report.batch, report.images_seen):
             values = self.meter.read(report) | {
-                "update_ratio": self._update_ratio(state.network), "faults": state.faults,
-                "skipped": len(self.data.skipped),
+                "update_ratio": moved, "faults": state.faults, "skipped": len(self.data.skipped),
             }
             for writer in self.writers:
                 writer.write(values)
-        self.expect(state)
 
     def event(self, kind: str, report: Report, **more: Any) -> None:
         """Write an event, with the λ, loss and file of the images in the batch, the worst first."""
@@ -84,17 +73,6 @@ class Journal:
             "event": kind, "step": report.step, "images_seen": report.images_seen, "position": report.position,
             "loss": _json_number(report.loss), "grad_norm": _json_number(report.grad_norm), **more, "images": images,
         })
-
-    def _update_ratio(self, network: nn.Module) -> float | None:
-        """‖Δw‖/‖w‖ of the last step, over all weights."""
-        if self._before is None:
-            return None
-        after = [p.detach() for p in network.parameters()]
-        moved, size = (
-            math.hypot(*(float(n) for n in torch._foreach_norm(tensors)))
-            for tensors in (torch._foreach_sub(after, self._before), self._before)
-        )
-        return moved / max(size, 1e-12)
 
     def _write_skipped(self) -> None:
         skipped = self.data.skipped

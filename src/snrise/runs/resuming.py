@@ -4,38 +4,57 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from snrise._errors import SnriseError
 from snrise.checkpoint import Checkpoint
 from snrise.experiment import Experiment
+from snrise.parallel import World
+from snrise.precision import Precision, resolved
 from snrise.runs.folder import RunFolder
+from snrise.runs.joint import sharded
+from snrise.sharding import shard
 from snrise.trained import newest
-from snrise.training import TrainState, load_latest, start_from
+from snrise.training import TrainState, start_from
+from snrise.training.saving import find_whole, load_verified
 
-__all__ = ["data_facts", "resume"]
+__all__ = ["begin", "data_facts"]
 
 
-def resume(
-    state: TrainState, experiment: Experiment, folder: RunFolder, facts: Mapping[str, Any], tell: Callable[[str], None]
-) -> Checkpoint | None:
-    """Load the newest whole checkpoint of a folder; None if there is none, and the run is at its start.
+def begin(
+    experiment: Experiment, folder: RunFolder, facts: Mapping[str, Any], tell: Callable[[str], None], world: World
+) -> tuple[TrainState, Checkpoint | None]:
+    """The state of a run, with the header of its newest whole checkpoint, or None if it is at its start.
 
     Raises:
         SnriseError: if the checkpoint is of a run on other data than those of `facts`.
     """
-    checkpoint, broken = load_latest(state, folder.checkpoints)
+    found, broken = find_whole(folder.checkpoints, experiment.averages != (), world)
     for problem in broken:
         tell(f"passed over a broken checkpoint: {problem}")
-    if checkpoint is None:
-        if experiment.start is not None:
-            _initialise(state, newest(Path(experiment.start)), tell)
-        return None
+    if found is None and experiment.start is not None:
+        _initialise(experiment.network, newest(Path(experiment.start)), tell)
+    world.copy_([*experiment.network.state_dict().values()])
+    if sharded(experiment, world):
+        shard(experiment.network, _gathered_dtype(experiment))
+    state = TrainState.of(experiment)
+    if found is None:
+        return state, None
+    checkpoint = load_verified(state, found, world)
     _check_data(folder, checkpoint.extra, facts, tell)
     tell(f"going on from {state.images_seen:,} images ({checkpoint.path})")
-    return checkpoint
+    return state, checkpoint
 
 
-def _initialise(state: TrainState, file: Path, tell: Callable[[str], None]) -> None:
-    own = start_from(state, file)
+def _gathered_dtype(experiment: Experiment) -> torch.dtype | None:
+    """What parameters in shards are gathered in, if not in their own dtype: what products are computed in."""
+    device = next(experiment.network.parameters()).device
+    return torch.bfloat16 if resolved(device, experiment.precision) is Precision.BF16 else None
+
+
+def _initialise(network: nn.Module, file: Path, tell: Callable[[str], None]) -> None:
+    own = start_from(network, file)
     kept = f"; as drawn: {', '.join(own[:4])}{f' and {len(own) - 4} more' if len(own) > 4 else ''}" if own else ""
     tell(f"beginning with the weights of {file}{kept}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from snrise._errors import SnriseError
 from snrise.config import to_yaml
@@ -20,9 +21,11 @@ from snrise.runs.faults import FaultPolicy
 from snrise.runs.folder import RunFolder, settle
 from snrise.runs.joint import batches_of, check_alike, share_skipped
 from snrise.runs.journal import Journal
+from snrise.runs.movement import Movement
 from snrise.runs.provenance import made_with
-from snrise.runs.resuming import data_facts, resume
-from snrise.training import OnFault, Report, TrainState, forget_later, load_latest, save_averages, save_state, train
+from snrise.runs.resuming import begin, data_facts
+from snrise.sharding import is_sharded
+from snrise.training import OnFault, Report, forget_later, load_latest, save_averages, save_state, train
 
 __all__ = ["Run"]
 
@@ -61,11 +64,9 @@ class Run:
                 self.tell(f"changed: {change}")
             self.config = replace(settings, made_with=made_with(self.data))
             self.facts = data_facts(experiment, self.config.made_with["data"])
-            self.world.copy_([*experiment.network.state_dict().values()])
-            self.state = TrainState.of(experiment)
-            checkpoint = resume(self.state, experiment, self.folder, self.facts, self.tell)
+            self.state, checkpoint = begin(experiment, self.folder, self.facts, self.tell, self.world)
             check_alike(self.world, self.folder, self.state, to_yaml(settings), self.facts)
-            self.journal = Journal(experiment, self.folder, self.config)
+            self.journal, self.movement = Journal(experiment, self.folder, self.config), Movement(self.world)
             self.world.first(lambda: self._open(None if checkpoint is None else checkpoint.extra))
             self._stack = stack.pop_all()
 
@@ -93,8 +94,7 @@ class Run:
         batches = batches_of(self.data, experiment, self.world, self.state.position)
         if experiment.on_fault is OnFault.ROLLBACK and not self.state.step:
             self.save()
-        if self.world.leads:
-            self.journal.expect(self.state)
+        self._expect()
         with _memory_errors(self):
             for report in train(self.state, batches, experiment, images=experiment.images, world=self.world):
                 self._after(report)
@@ -105,8 +105,10 @@ class Run:
         before, after = report.images_seen - report.batch, report.images_seen
         if self.cadence.logs(before, after):
             share_skipped(self.world, self.data.skipped)
+        moved = self.movement.ratio(self.state) if report.fault is None else None
         if self.world.leads:
-            self.journal.add(report, self.state)
+            self.journal.add(report, self.state, moved)
+        self._expect()
         if report.fault is not None:
             self._fault(report, report.fault)
             return
@@ -136,43 +138,52 @@ class Run:
     def _roll_back(self) -> None:
         """Restore weights, averages, optimizer and logs of the last checkpoint, but continue in the data from here."""
         position, faults = self.state.position, self.state.faults
-        checkpoint, _ = load_latest(self.state, self.folder.checkpoints)
+        checkpoint, _ = load_latest(self.state, self.folder.checkpoints, self.world)
         if checkpoint is None:
             raise SnriseError(f"{self.folder.checkpoints}: no checkpoint to roll back to; use training.on_fault=skip")
         self.state.position, self.state.faults = position, faults
         extra = checkpoint.extra
         self.world.first(lambda: self._open(extra))
-        if self.world.leads:
-            self.journal.expect(self.state)
+        self._expect()
+
+    def _expect(self) -> None:
+        """Prepare for a step that will be logged; of replicas, the first one's is enough."""
+        seen = self.state.images_seen
+        due = self.cadence.logs(seen, seen + self.experiment.batch)
+        self.movement.expect(self.state, due and (self.world.leads or is_sharded(self.state.network)))
 
     def draw(self) -> Path:
         """Write a grid of samples from the averaged weights, always of the same noise and classes; returns its file."""
-        return Path(self.world.first(self._draw))
+        path = self.folder.samples / f"{self.state.images_seen:012d}.png"
+        if is_sharded(self.state.network):
+            images = self._images()  # every process computes, and gathers what another holds
+            self.world.first(lambda: self._write_grid(path, images))
+        else:
+            self.world.first(lambda: self._write_grid(path, self._images()))
+        return path
 
-    def _draw(self) -> str:
+    def _images(self) -> Tensor:
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
-        generation = Generation.of(self.config, self.state.ema.averaged(self.state.network))
-        images = torch.cat(list(generate(generation, labels, count, context=self.data.contexts(count), seed=seed)))
-        path = self.folder.samples / f"{self.state.images_seen:012d}.png"
+        with self.state.ema.applied(self.state.network) as network:
+            generation = Generation.of(self.config, network)
+            return torch.cat(list(generate(generation, labels, count, context=self.data.contexts(count), seed=seed)))
+
+    def _write_grid(self, path: Path, images: Tensor) -> None:
         path.parent.mkdir(exist_ok=True)
         sample_grid(images).save(path)
-        return str(path)
 
     def save(self) -> Path:
         """Write a checkpoint; returns its file."""
-        path = Path(self.world.first(self._save))
+        log = self.experiment.log
+        memory = self.facts | self.journal.memory() if self.world.leads else {}
+        save_averages(self.state, self.folder.averages, self.world)
+        path = save_state(
+            self.state, self.folder.checkpoints, to_yaml(self.config), memory, keep=log.keep,
+            keep_every=log.keep_every, world=self.world,
+        )
         self.faults.since_checkpoint = 0
         return path
-
-    def _save(self) -> str:
-        log = self.experiment.log
-        save_averages(self.state, self.folder.averages)
-        path = save_state(
-            self.state, self.folder.checkpoints, to_yaml(self.config), self.facts | self.journal.memory(),
-            keep=log.keep, keep_every=log.keep_every,
-        )
-        return str(path)
 
 
 @contextmanager

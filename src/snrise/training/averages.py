@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from snrise._errors import SnriseError, invalid
 from snrise.checkpoint import checkpoints
-from snrise.files import write_atomically
+from snrise.parallel import ALONE, World
+from snrise.sharding import Rows
+from snrise.tensorfile import write_tensors
 from snrise.training.ema import Power
 from snrise.training.state import TrainState
 
@@ -58,18 +59,23 @@ def _product(a: Profile, b: Profile) -> float:
     return (first + 1) * (second + 1) / (first + second + 1) * ratio / late.images_seen
 
 
-def save_averages(state: TrainState, folder: Path) -> Path | None:
-    """Write a state's averages to `folder/IMAGES.safetensors`, in half precision; None if it keeps none."""
+def save_averages(state: TrainState, folder: Path, world: World = ALONE) -> Path | None:
+    """Write a state's averages to `folder/IMAGES.safetensors`, in half precision; None if it keeps none.
+
+    Of several processes, all call it, and the first one writes.
+    """
     if not state.powers:
         return None
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Rows] = {}
     widths: list[float] = []
     for ema in state.powers:
         assert isinstance(ema.half_life, Power), "those of a state are powers"
         widths.append(ema.half_life.width)
-        tensors |= {f"{len(widths) - 1}.{name}": t.half().cpu().contiguous() for name, t in ema.parameters.items()}
+        held = {f"{len(widths) - 1}.{name}": Rows.of(t) for name, t in ema.parameters.items()}
+        tensors |= {name: rows._replace(own=rows.own.half()) for name, rows in held.items()}
     path = folder / f"{state.images_seen:012d}.safetensors"
-    write_atomically(path, save(tensors, {"widths": json.dumps(widths)}))
+    told = {"widths": json.dumps(widths)}
+    world.agreed(lambda: write_tensors(path, tensors, lambda: told, world=world))
     return path
 
 

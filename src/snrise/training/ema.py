@@ -1,6 +1,7 @@
 """Moving averages of the weights: exponential, with a half-life in images, and of a power of the images seen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import final
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from snrise._errors import require
 from snrise.config import WIDEST
 from snrise.networks.cost import copied
+from snrise.sharding import is_sharded, local, reshard
 
 __all__ = ["Ema", "decay"]
 
@@ -80,13 +82,34 @@ class Ema:
     @torch.no_grad()
     def update(self, network: nn.Module, images_seen: int, batch: int) -> None:
         """Update the average after a step of `batch` images."""
-        current = [p.detach().float() for name, p in network.named_parameters() if name in self.parameters]
-        torch._foreach_lerp_(list(self.parameters.values()), current, 1 - self.keeps(images_seen, batch))
+        current = [local(p).float() for name, p in network.named_parameters() if name in self.parameters]
+        own = [local(average) for average in self.parameters.values()]
+        torch._foreach_lerp_(own, current, 1 - self.keeps(images_seen, batch))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Load a saved average."""
         for name, mine in self.parameters.items():
             mine.copy_(tensors[name])
+
+    @contextmanager
+    def applied(self, network: nn.Module) -> Iterator[nn.Module]:
+        """Context manager: the network with the averaged weights.
+
+        A copy of it: see `averaged`. Of one in shards, itself, which has its own weights again on exit.
+        """
+        if not is_sharded(network):
+            yield self.averaged(network)
+            return
+        pairs = [(local(p), local(self.parameters[name])) for name, p in network.named_parameters()]
+        kept = [own.clone() for own, _ in pairs]
+        try:
+            for own, average in pairs:
+                own.copy_(average)
+            yield network
+        finally:
+            reshard(network)
+            for (own, _), before in zip(pairs, kept, strict=True):
+                own.copy_(before)
 
     def averaged(self, network: nn.Module) -> nn.Module:
         """A copy of the network with the averaged weights, whose memory it shares where the dtypes agree.

@@ -7,26 +7,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["NOWHERE", "Spikes", "first_nonfinite"]
+from snrise.sharding import is_sharded, local
 
-#: Where no part of the network is at fault.
-NOWHERE = "the loss itself, from finite outputs and gradients"
+__all__ = ["Spikes", "first_nonfinite", "nonfinite_weight"]
 
 
-def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
+def nonfinite_weight(network: nn.Module) -> str | None:
+    """The first parameter that is not finite; of a network in shards, in this process's rows."""
+    return next((f"weight {name}" for name, p in network.named_parameters() if not _finite(local(p))), None)
+
+
+def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str | None:
     """Where the first NaN or infinity arises while `run` calls the network and, perhaps, backpropagates.
 
-    A weight, else the first module to finish with a non-finite output, else the first gradient of a parameter; the
-    names are those of `named_modules` and `named_parameters`.
+    The first module to finish with a non-finite output, else the first gradient of a parameter; the names are those of
+    `named_modules` and `named_parameters`. None if all of them are finite.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> first_nonfinite(network, lambda: network(torch.tensor([[1.0, torch.inf]])))
     'output of 0 (Linear)'
     """
-    for name, p in network.named_parameters():
-        if not _finite(p):
-            return f"weight {name}"
     places: list[str] = []
 
     def output(place: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -48,7 +49,11 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return places[0] if places else NOWHERE
+    if is_sharded(network):  # gradients in shards call no hooks
+        for name, p in network.named_parameters():
+            if p.grad is not None:
+                gradient(f"gradient of {name}")(local(p.grad))
+    return places[0] if places else None
 
 
 def _finite(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """The training loop: a generator that yields a report after each step."""
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,8 @@ from snrise.losses import denoising_loss
 from snrise.networks import Traits
 from snrise.parallel import ALONE, World
 from snrise.precision import autocast
-from snrise.training.faults import NOWHERE, first_nonfinite
+from snrise.sharding import is_sharded
+from snrise.training.faults import first_nonfinite, nonfinite_weight
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
@@ -80,10 +82,10 @@ def _step(
     rate = experiment.rate(state.images_seen + count // 2)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group.get("lr_scale", 1.0)
-    logsnr, losses, plain = _gradient(state, batch, experiment)
-    _sum_gradients(state.network, world)
-    parameters = list(state.network.parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if experiment.clip is None else experiment.clip))
+    logsnr, losses, plain = _gradient(state, batch, experiment, world)
+    if not is_sharded(state.network):
+        _sum_gradients(state.network, world)
+    norm = _clip(state.network, experiment.clip)
     losses, plain, indices = _joined(batch, losses.cpu(), plain.cpu(), world)
     loss, fault = losses.mean().item(), None
     if math.isfinite(loss) and math.isfinite(norm):
@@ -94,8 +96,10 @@ def _step(
             average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
-        places = world.gathered(first_nonfinite(state.network, lambda: _gradient(state, batch, experiment)))
-        fault = next((place for place in places if place != NOWHERE), NOWHERE)
+        places = world.gathered(nonfinite_weight(state.network))
+        if not any(places):
+            places = world.gathered(first_nonfinite(state.network, lambda: _gradient(state, batch, experiment, world)))
+        fault = next((place for place in places if place), "the loss itself, from finite outputs and gradients")
         state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
     state.position += count
@@ -107,8 +111,13 @@ def _step(
     )
 
 
-def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(
+    state: TrainState, batch: Batch, experiment: Experiment, world: World = ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
     """Add the gradient of the images to the parameters; λ of the whole batch, loss and ε-loss of these, on the device.
+
+    Of a network in shards, the gradient of the whole batch: FSDP2 averages over the processes after each micro-batch,
+    of which all have as many.
 
     λ, noise and dropped labels belong to the image's number, so a batch may be cut in any way. Noise is drawn on the
     device, which does it much faster than a CPU and need not wait for the copy.
@@ -119,10 +128,10 @@ def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[
     logsnr, importance = told[batch.own], importance[batch.own]
     eps = noise(experiment.seed, first, (count, *experiment.shape), device)
     labels, context = _condition(batch, experiment, state.network)
-    parts = []
+    parts, divisor = [], batch.whole / (world.size if is_sharded(state.network) else 1)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(experiment.seed, first, "dropout"))
-        for of in micro_batches(count, experiment.accumulate):
+        for of in micro_batches(count, min(experiment.accumulate, batch.whole // world.size)):
             x = experiment.codec.encode(_moved(batch.images[of], device))
             with autocast(device, experiment.precision):
                 loss, plain = denoising_loss(
@@ -132,25 +141,31 @@ def _gradient(state: TrainState, batch: Batch, experiment: Experiment) -> tuple[
                     weighting=experiment.weighting, factors=experiment.scales,
                 )
             loss = loss * _moved(importance[of], device)
-            (loss.sum() / batch.whole).backward()  # type: ignore[no-untyped-call]
+            (loss.sum() / divisor).backward()  # type: ignore[no-untyped-call]
             parts.append((loss.detach(), plain))
     return told, torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
 
 
 def micro_batches(count: int, accumulate: int) -> list[slice]:
-    """The images of a batch that are computed at a time.
+    """The images of a batch that are computed at a time, in so many parts: as even as they can be, large ones first.
 
     >>> micro_batches(8, 3)
     [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
     """
-    largest = -(-count // accumulate)
-    return [slice(first, min(first + largest, count)) for first in range(0, count, largest)]
+    ends = [-(-count * part // accumulate) for part in range(accumulate + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(ends)]
 
 
 def _persistent_buffers(network: nn.Module) -> list[Tensor]:
     """What checkpoints keep of a network beside its parameters, such as the statistics of batch normalisation."""
     kept = network.state_dict(keep_vars=True).values()
     return [t for t in kept if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)]
+
+
+def _clip(network: nn.Module, most: float | None) -> float:
+    """Scale the gradient to a norm of at most that; returns the norm that it had."""
+    norm = torch.nn.utils.clip_grad_norm_(list(network.parameters()), math.inf if most is None else most)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def _sum_gradients(network: nn.Module, world: World) -> None:

@@ -9,14 +9,13 @@ from snrise._errors import require
 from snrise.checkpoint import read_part
 from snrise.networks import Traits
 from snrise.networks.stems import enlarged
-from snrise.training.state import TrainState
 
 __all__ = ["start_from"]
 
 
 @torch.no_grad()
-def start_from(state: TrainState, path: Path) -> list[str]:
-    """Initialise a run from the averaged weights in another's checkpoint; returns the parameters that did not match.
+def start_from(network: nn.Module, path: Path) -> list[str]:
+    """Initialise a network from the averaged weights in a checkpoint; returns the parameters that did not match.
 
     A parameter is initialised from the weights of the same name and shape. Where the other's network is the inner one
     of a nest, all of it goes there, and the outer level is initialised from the parameters that it shares with it by
@@ -27,16 +26,16 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         SnriseError: if no weights fit, or the file is no whole checkpoint.
     """
     tensors = read_part(path, "ema")
-    parameters, own = dict(state.network.named_parameters()), []
+    parameters, own = dict(network.named_parameters()), list[str]()
     grown = all(f"inner.{name}" in parameters for name in tensors)
     for name, p in parameters.items():
         theirs = name.removeprefix("inner.") if grown else name
-        weight = _fitted(state.network, name, tensors.get(theirs), p)
+        weight = _fitted(network, name, tensors.get(theirs), p)
         if weight is None:
             own.append(name)
         else:
-            state.ema.parameters[name].copy_(p.copy_(weight))
-    fits = len(own) < len(state.ema.parameters)
+            p.copy_(weight)
+    fits = len(own) < len(parameters)
     require(fits, "training.start", str(path), "a checkpoint of a network with like parts", "none of its weights fit")
     return own
 
