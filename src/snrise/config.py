@@ -243,6 +243,7 @@ class Log:
     """Intervals in images: of log lines, of sample grids (`grid` pictures each), of checkpoints.
 
     The last `keep` checkpoints are kept and, with `keep_every`, the first at or after each multiple of so many images.
+    With `background`, they are written by a thread from a copy of the state, while training goes on.
     `wandb` is online, offline or null.
     """
 
@@ -252,6 +253,7 @@ class Log:
     checkpoint: int = 32_000
     keep: int = 2
     keep_every: int | None = None
+    background: bool = False
     tensorboard: bool = True
     wandb: Wandb | None = None
 

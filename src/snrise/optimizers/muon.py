@@ -142,9 +142,11 @@ def _at_owners(parameters: list[Tensor], directions: list[Tensor], dtype: torch.
     group = group_of(parameters[0])
 
     def compute(wholes: list[Tensor]) -> list[Tensor]:
-        made = {id(t): step for alike in of_one_shape(wholes)
+        # Kernels as [o h w i], in the order of memory that they have unsharded, so that products are rounded alike.
+        ordered = [t.permute(0, 2, 3, 1).contiguous() if t.ndim == 4 else t for t in wholes]
+        made = {id(t): step for alike in of_one_shape(ordered)
                 for t, step in zip(alike, _of_one_shape(alike, dtype), strict=True)}
-        return [made[id(t)] for t in wholes]
+        return [made[id(t)].permute(0, 3, 1, 2) if t.ndim == 4 else made[id(t)] for t in ordered]
 
     shapes = [tuple(p.shape) for p in parameters]
     sides = [(shape[0], math.prod(shape[1:])) for shape in shapes]

@@ -57,7 +57,8 @@ def at_owners(
 
 def _numel(tensor: Rows, part: slice) -> int:
     """The elements in some rows."""
-    return (part.stop - part.start) * int(math.prod(tensor.shape[1:]))
+    columns: int = math.prod(tensor.shape[1:])
+    return int(part.stop - part.start) * columns
 
 
 def _exchanged(sent: list[Tensor], sizes: list[int], group: dist.ProcessGroup) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """A run in its folder, from settings to the last checkpoint; iterating over it trains."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from snrise.runs.journal import Journal
 from snrise.runs.movement import Movement
 from snrise.runs.provenance import made_with
 from snrise.runs.resuming import begin, data_facts
+from snrise.runs.saver import Saver
 from snrise.sharding import is_sharded
-from snrise.training import OnFault, Report, forget_later, load_latest, save_averages, save_state, train
+from snrise.training import OnFault, Report, forget_later, load_latest, train
 
 __all__ = ["Run"]
 
@@ -67,6 +68,7 @@ class Run:
             self.state, checkpoint = begin(experiment, self.folder, self.facts, self.tell, self.world)
             check_alike(self.world, self.folder, self.state, to_yaml(settings), self.facts)
             self.journal, self.movement = Journal(experiment, self.folder, self.config), Movement(self.world)
+            self.saver = Saver(self.folder, to_yaml(self.config), experiment.log, self.world)
             self.world.first(lambda: self._open(None if checkpoint is None else checkpoint.extra))
             self._stack = stack.pop_all()
 
@@ -82,11 +84,14 @@ class Run:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None:
             self.world.leave(error)
+            with suppress(Exception):  # the first error is told
+                self.saver.wait()
         self.close()
 
     def close(self) -> None:
-        """Unlock the folder."""
-        self._stack.close()
+        """Wait for what is written in the background, and unlock the folder."""
+        with self._stack:
+            self.saver.wait()
 
     def __iter__(self) -> Iterator[Report]:
         """Train to the end, or until no further step is asked for; then it is for the caller to `save`."""
@@ -95,7 +100,7 @@ class Run:
         if experiment.on_fault is OnFault.ROLLBACK and not self.state.step:
             self.save()
         self._expect()
-        with _memory_errors(self):
+        with _memory_errors(self), self.world.watched():
             for report in train(self.state, batches, experiment, images=experiment.images, world=self.world):
                 self._after(report)
                 yield report
@@ -115,7 +120,7 @@ class Run:
         if self.cadence.draws(before, after):
             self.draw()
         if self.cadence.saves(before, after):
-            self.save()
+            self._save()
 
     def _fault(self, report: Report, where: str) -> None:
         """Skip, roll back or stop after a step that was dropped."""
@@ -137,6 +142,7 @@ class Run:
 
     def _roll_back(self) -> None:
         """Restore weights, averages, optimizer and logs of the last checkpoint, but continue in the data from here."""
+        self.saver.wait()
         position, faults = self.state.position, self.state.faults
         checkpoint, _ = load_latest(self.state, self.folder.checkpoints, self.world)
         if checkpoint is None:
@@ -165,7 +171,7 @@ class Run:
     def _images(self) -> Tensor:
         count, seed, frequencies = self.experiment.log.grid, self.experiment.seed, self.experiment.frequencies
         labels = None if frequencies is None else draw_labels(frequencies, count, seed)
-        with self.state.ema.applied(self.state.network) as network:
+        with self.world.watched(), self.state.ema.applied(self.state.network) as network:
             generation = Generation.of(self.config, network)
             return torch.cat(list(generate(generation, labels, count, context=self.data.contexts(count), seed=seed)))
 
@@ -175,15 +181,21 @@ class Run:
 
     def save(self) -> Path:
         """Write a checkpoint; returns its file."""
-        log = self.experiment.log
-        memory = self.facts | self.journal.memory() if self.world.leads else {}
-        save_averages(self.state, self.folder.averages, self.world)
-        path = save_state(
-            self.state, self.folder.checkpoints, to_yaml(self.config), memory, keep=log.keep,
-            keep_every=log.keep_every, world=self.world,
-        )
+        path = self.saver.save(self.state, self._memory())
         self.faults.since_checkpoint = 0
         return path
+
+    def _save(self) -> None:
+        """Write one that is due, in the background if the settings say so."""
+        if not self.experiment.log.background:
+            self.save()
+            return
+        self.saver.begin(self.state, self._memory())
+        self.faults.since_checkpoint = 0
+
+    def _memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state."""
+        return self.facts | self.journal.memory() if self.world.leads else {}
 
 
 @contextmanager

@@ -6,9 +6,10 @@ app. C.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +23,7 @@ from snrise.tensorfile import write_tensors
 from snrise.training.ema import Power
 from snrise.training.state import TrainState
 
-__all__ = ["Profile", "average", "forget_later", "save_averages", "shares"]
+__all__ = ["Averages", "Profile", "average", "forget_later", "save_averages", "shares"]
 
 
 class Profile(NamedTuple):
@@ -59,24 +60,39 @@ def _product(a: Profile, b: Profile) -> float:
     return (first + 1) * (second + 1) / (first + second + 1) * ratio / late.images_seen
 
 
-def save_averages(state: TrainState, folder: Path, world: World = ALONE) -> Path | None:
-    """Write a state's averages to `folder/IMAGES.safetensors`, in half precision; None if it keeps none.
+@final
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """A state's averages in half precision, this process's rows of each by name, and their widths."""
 
-    Of several processes, all call it, and the first one writes.
-    """
-    if not state.powers:
-        return None
-    tensors: dict[str, Rows] = {}
-    widths: list[float] = []
-    for ema in state.powers:
-        assert isinstance(ema.half_life, Power), "those of a state are powers"
-        widths.append(ema.half_life.width)
-        held = {f"{len(widths) - 1}.{name}": Rows.of(t) for name, t in ema.parameters.items()}
-        tensors |= {name: rows._replace(own=rows.own.half()) for name, rows in held.items()}
-    path = folder / f"{state.images_seen:012d}.safetensors"
-    told = {"widths": json.dumps(widths)}
-    world.agreed(lambda: write_tensors(path, tensors, lambda: told, world=world))
-    return path
+    tensors: Mapping[str, Rows]
+    widths: tuple[float, ...]
+    images_seen: int
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Averages":
+        """Copies of those of a state."""
+        tensors: dict[str, Rows] = {}
+        widths: list[float] = []
+        for i, ema in enumerate(state.powers):
+            assert isinstance(ema.half_life, Power), "those of a state are powers"
+            widths.append(ema.half_life.width)
+            held = {f"{i}.{name}": Rows.of(t) for name, t in ema.parameters.items()}
+            tensors |= {name: rows._replace(own=rows.own.half()) for name, rows in held.items()}
+        return cls(tensors, tuple(widths), state.images_seen)
+
+    def save(self, folder: Path, world: World = ALONE) -> Path | None:
+        """Write `folder/IMAGES.safetensors`; None if there are none. Of several processes, all call it."""
+        if not self.tensors:
+            return None
+        path, told = folder / f"{self.images_seen:012d}.safetensors", {"widths": json.dumps(self.widths)}
+        world.agreed(lambda: write_tensors(path, self.tensors, lambda: told, world=world))
+        return path
+
+
+def save_averages(state: TrainState, folder: Path, world: World = ALONE) -> Path | None:
+    """Write a state's averages: see `Averages`."""
+    return Averages.of(state).save(folder, world)
 
 
 def forget_later(folder: Path, images_seen: int) -> None:
