@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from snrise._errors import invalid
 from snrise.config import Parallel
 from snrise.data import Batch
 from snrise.experiment import Experiment
 from snrise.parallel import World, beside
+from snrise.precision import Precision, resolved
 from snrise.runs.folder import RunFolder
+from snrise.sharding import shard
 from snrise.training import TrainState
 
-__all__ = ["batches_of", "check_alike", "sharded", "share_skipped"]
+__all__ = ["batches_of", "check_alike", "divide", "sharded", "share_skipped"]
 
 
 def sharded(experiment: Experiment, world: World) -> bool:
@@ -25,6 +29,15 @@ def sharded(experiment: Experiment, world: World) -> bool:
         return not replica_fits(experiment, here if here.gpu else here.shared(beside()), world.size)
 
     return world.first(decide)
+
+
+def divide(experiment: Experiment, world: World) -> None:
+    """Divide an experiment's network into shards, in place, where each process holds one."""
+    if not sharded(experiment, world):
+        return
+    device = next(experiment.network.parameters()).device
+    bf16 = resolved(device, experiment.precision) is Precision.BF16
+    shard(experiment.network, torch.bfloat16 if bf16 else None)
 
 
 def batches_of(data: Any, experiment: Experiment, world: World, position: int = 0) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ from snrise.data import Batch, Cache, Dataset
 from snrise.experiment import Experiment
 from snrise.generation import Generation, generate
 from snrise.parallel import ALONE, World
-from snrise.runs.joint import batches_of
+from snrise.runs.joint import batches_of, divide
 from snrise.training import Report, TrainState, train
 
 __all__ = ["Pace", "measure", "trial"]
@@ -62,6 +62,7 @@ def trial(experiment: Experiment, world: World = ALONE) -> Iterator[Report]:
     if isinstance(data, Dataset) and data.cached is not Cache.NONE:
         batches = _again(list(islice(batches, WARM)))
     copied = replace(experiment, network=copy.deepcopy(experiment.network))
+    divide(copied, world)
     return train(TrainState.of(copied), batches, copied, world=world)
 
 

@@ -4,17 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from snrise._errors import SnriseError
 from snrise.checkpoint import Checkpoint
 from snrise.experiment import Experiment
 from snrise.parallel import World
-from snrise.precision import Precision, resolved
 from snrise.runs.folder import RunFolder
-from snrise.runs.joint import sharded
-from snrise.sharding import shard
+from snrise.runs.joint import divide
 from snrise.trained import newest
 from snrise.training import TrainState, start_from
 from snrise.training.saving import find_whole, load_verified
@@ -36,8 +33,7 @@ def begin(
     if found is None and experiment.start is not None:
         _initialise(experiment.network, newest(Path(experiment.start)), tell)
     world.copy_([*experiment.network.state_dict().values()])
-    if sharded(experiment, world):
-        shard(experiment.network, _gathered_dtype(experiment))
+    divide(experiment, world)
     state = TrainState.of(experiment)
     if found is None:
         return state, None
@@ -45,12 +41,6 @@ def begin(
     _check_data(folder, checkpoint.extra, facts, tell)
     tell(f"going on from {state.images_seen:,} images ({checkpoint.path})")
     return state, checkpoint
-
-
-def _gathered_dtype(experiment: Experiment) -> torch.dtype | None:
-    """What parameters in shards are gathered in, if not in their own dtype: what products are computed in."""
-    device = next(experiment.network.parameters()).device
-    return torch.bfloat16 if resolved(device, experiment.precision) is Precision.BF16 else None
 
 
 def _initialise(network: nn.Module, file: Path, tell: Callable[[str], None]) -> None:

@@ -163,7 +163,8 @@ def paced(
     seconds = pace.seconds(images - seen)
     left = f"{images:,} images" if not seen else f"{images - seen:,} of {images:,} images left"
     shorter = "; for a shorter run: --budget 10m" if known is None and budget is None and seconds > LONG else ""
-    tell(f"{left}: about {duration(seconds)} on this machine ({speed(pace.images_per_second)}){shorter}")
+    each = "" if world.alone else f", {speed(pace.images_per_second / world.size)} in each of {world.size} processes"
+    tell(f"{left}: about {duration(seconds)} on this machine ({speed(pace.images_per_second)}{each}){shorter}")
     return experiment
 
 
