@@ -24,25 +24,25 @@ pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_star
 SHARDED = (*PLAIN, "training.parallel=fsdp")
 
 
-@pytest.mark.parametrize(("size", "more"), [
-    pytest.param(2, (), id="adamw"),
-    pytest.param(3, ("training.accumulate=2", "training.averages=[0.05,0.1]", "log.background=true"), id="in parts",
-                 marks=pytest.mark.slow),
-    pytest.param(3, ("training.optimizer=muon",), id="muon", marks=pytest.mark.slow),
-    pytest.param(2, ("training.precision=bf16", "training.images=32", "log.samples=16", "log.checkpoint=16"),
-                 id="bf16", marks=pytest.mark.slow),
+@pytest.mark.parametrize(("size", "near", "more"), [
+    pytest.param(2, 0.0, (), id="adamw"),
+    pytest.param(2, 0.0, ("training.optimizer=muon", "training.averages=[0.1]"), id="muon", marks=pytest.mark.slow),
+    # Sums are of three, or taken in another order.
+    pytest.param(3, 1e-5, ("training.accumulate=2", "log.background=true"), id="in parts", marks=pytest.mark.slow),
+    # Norms and gates are rounded to bfloat16, too.
+    pytest.param(2, 1e-2, ("training.precision=bf16", "training.images=32"), id="bf16", marks=pytest.mark.slow),
 ])
-def test_shards_are_trained_as_replicas_are(tmp_path, size, more):
+def test_shards_are_trained_as_replicas_are(tmp_path, size, near, more):
     replicas = trained(tmp_path, "ddp", size, (*PLAIN, *more, "training.parallel=ddp"))
     shards = trained(tmp_path, "fsdp", size, (*SHARDED, *more))
     for of_shard, of_replica in zip(shards, replicas, strict=True):
         for a, b in zip(of_shard["steps"], of_replica["steps"], strict=True):
-            assert a["norm"] == pytest.approx(b["norm"], rel=1e-2 if "training.precision=bf16" in more else 1e-4)
+            assert a["norm"] == pytest.approx(b["norm"], rel=1e-4 + near)
             for name in ("seen", "indices", "logsnr", "fault", "counts"):
                 assert a[name] == b[name]
     assert files(tmp_path / "ddp") == files(tmp_path / "fsdp")
-    if "training.precision=bf16" in more:  # norms and gates are rounded to bfloat16, too
-        assert distance(tmp_path / "ddp", tmp_path / "fsdp") < 1e-2
+    assert distance(tmp_path / "ddp", tmp_path / "fsdp") <= near
+    if near:
         return
     assert same(tmp_path / "ddp", tmp_path / "fsdp")
     for path in files(tmp_path / "ddp"):
@@ -188,7 +188,7 @@ def fitting(memory):
     return sharded(Experiment.of(config(*PLAIN)), World.from_environment())
 
 
-@pytest.mark.parametrize(("gib", "shards"), [(80, False), (1.01, True)])
+@pytest.mark.parametrize(("gib", "shards"), [(80, False), (1.001, True)])
 def test_by_default_a_run_is_sharded_where_no_replica_fits(tmp_path, gib, shards):
     processes = together.start(tmp_path / "said", 2, fitting, int(gib * 2**30))
     assert processes.codes() == [0, 0], processes.said(0)
