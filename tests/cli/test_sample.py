@@ -16,6 +16,7 @@ import snrise
 from snrise import cli
 from snrise.config import to_yaml
 from snrise.generation import draw_labels
+from snrise.parallel import ALONE
 from snrise.runs import gallery
 from snrise.runs.gallery import command_of, origin_of
 from snrise.samplers import GRIDS, SAMPLERS, Ancestral
@@ -104,7 +105,7 @@ def test_everything_is_the_checkpoints(trained, calls):
     assert (how.target, how.sampling, how.size) == (expected.target, config(*SETTINGS).sampling, (16, 16))
     assert labels == draw_labels([0.5, 0.25, 0.25], 8, 3).tolist()
     assert options.pop("watch") is not None
-    assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0})
+    assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0, "world": ALONE})
 
 
 def test_one_checkpoint_file(trained, calls):

@@ -122,7 +122,7 @@ def test_processes_that_are_killed_go_on_bit_for_bit(tmp_path, whom):
         for rank in {0, 1} - set(whom):
             (line,) = processes.said(rank).splitlines()
             assert line.startswith(f"error: process {rank} of 2: no answer from process {1 - rank}: killed")
-            assert line.endswith("the same command goes on from the last checkpoint")
+            assert line.endswith("the same command goes on from what was saved")
     assert read_header(latest(folder)).images_seen < 800
     assert begin("killed").codes() == [0, 0]
     assert same(tmp_path / "straight", tmp_path / "killed")
