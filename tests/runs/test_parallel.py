@@ -13,11 +13,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_kill import wait_for
 
 import together
 from snrise.training import latest, read_header
 from tiny import DOCUMENT, comparable, objects
+from together import wait_for
 
 pytestmark = pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 
