@@ -1,5 +1,6 @@
 """`snrise sample` on several processes: the files of one process, written once; and commands that want one process."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ import together
 from snrise import cli
 from snrise.cli import together as module
 from snrise.parallel import ALONE
+from snrise.runs.gallery import Gallery
 from tiny import config, pixels, saved_run
 from together import wait_for
 
@@ -57,12 +59,30 @@ def test_several_processes_write_the_files_of_one(runs, tmp_path):
     assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "3")
 
 
+def written(*arguments):
+    """How many pictures this process writes."""
+    counts, write = [], Gallery._write
+
+    def counted(self, folder, places, *rest):
+        counts.append(len(places))
+        write(self, folder, places, *rest)
+
+    Gallery._write = counted
+    with contextlib.suppress(SystemExit):
+        together.command("sample", *arguments)
+    return sum(counts)
+
+
 def test_few_pictures_are_dealt_out_too(runs, tmp_path):
     """Batches are smaller then, which changes rounding; a process that nothing is left for does nothing."""
-    for name, size, count, batch in (("together", 2, 10, ()), ("five", 1, 10, (5,)), ("alone", 1, 10, ()),
-                                     ("many", 3, 2, ()), ("one", 1, 2, (1,))):
-        options = [option for number in batch for option in ("--batch", number)]
-        sample(tmp_path, size, runs / "0", "-n", count, *options, "--out", tmp_path / name)
+    for name, size, count, options, shares in (
+        ("together", 2, 10, (), [5, 5]), ("five", 1, 10, ("--batch", 5), [10]), ("alone", 1, 10, (), [10]),
+        ("many", 3, 2, (), [1, 1, 0]), ("one", 1, 2, ("--batch", 1), [2]),
+    ):
+        processes = together.start(tmp_path / "said", size, written, runs / "0", "-n", count, *options, "--out",
+                                   tmp_path / name)
+        assert processes.codes() == [0] * size
+        assert processes.noted() == shares
     assert contents(tmp_path / "together") == contents(tmp_path / "five")
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
     for i in range(10):
