@@ -17,6 +17,16 @@ def test_shares_are_even_and_whole():
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+def test_jobs_are_dealt_out_in_turn():
+    for size in (2, 3):
+        rounds = [[*World(rank=rank, size=size).rounds(range(7))] for rank in range(size)]
+        assert [len(of_rank) for of_rank in rounds] == [-(-7 // size)] * size
+        for of_round in zip(*rounds, strict=True):
+            assert all([*of_all] == [mine for mine, _ in of_round if mine is not None] for _, of_all in of_round)
+        assert [job for _, of_all in rounds[0] for job in of_all] == [*range(7)]
+        assert [*World(size=size).rounds([])] == []
+
+
 def test_one_process_is_alone_and_does_nothing(monkeypatch):
     for size in (None, "1"):
         if size is not None:
@@ -29,6 +39,9 @@ def test_one_process_is_alone_and_does_nothing(monkeypatch):
     assert tensor.eq(1).all()
     assert (ALONE.gathered("a"), ALONE.first(lambda: 3), ALONE.largest(2)) == (["a"], 3, 2)
     assert ALONE.quiet(print) is print
+    assert (ALONE.parts({"a": tensor}), ALONE.parts(None)) == ([{"a": tensor}], [])
+    assert [*ALONE.rounds([1, 2])] == [(1, [1]), (2, [2])]
+    ALONE.agree("here", {"this": "mine"})
     assert beside() == 1
 
 
@@ -61,6 +74,12 @@ def exchanged():
     world.sum_(mine)
     copied = torch.full((4, 2), float(world.rank)).T
     world.copy_([copied])
+    given = None if world.rank == 1 else {
+        "a": torch.arange(6.0, dtype=torch.bfloat16).view(2, 3)[:, : 2 - world.rank // 2].T, "b": torch.empty(0, 4),
+        "c": torch.tensor(world.rank == 2), "d": torch.tensor([float("nan"), -0.0, 2.0**-1060], dtype=torch.float64),
+    }
+    parts = [{name: [str(t.dtype), str(t.tolist()), list(t.shape)] for name, t in told.items()}
+             for told in world.parts(given)]
     part = torch.tensor([[float("inf"), 2.0**40 + world.rank]], dtype=torch.float64)
     joined = world.joined(part, 2 * world.rank, 2 * world.size)
     told = []
@@ -69,9 +88,16 @@ def exchanged():
         world.first(failing)
     except SnriseError as error:
         told.append(str(error))
+    world.agree("here", {"this": "alike"})
+    for text in ("mine", "x" * 100):
+        try:
+            world.agree("here", {"this": text + str(world.rank // 2)})
+        except SnriseError as error:
+            told.append(str(error))
     return {
         "sums": [t.flatten().unique().tolist() for t in mine], "copied": copied.unique().tolist(),
-        "joined": joined[0].tolist(), "largest": world.largest(world.rank * 3), "told": told,
+        "parts": parts, "nothing": world.parts(None), "joined": joined[0].tolist(), "told": told,
+        "largest": world.largest(world.rank * 3),
         "gathered": world.gathered({"é" * world.rank: [world.rank]}), "first": world.first(lambda: world.rank),
     }
 
@@ -84,7 +110,15 @@ def test_what_processes_exchange(tmp_path):
     processes = together.start(tmp_path, 3, exchanged)
     assert processes.codes() == [0, 0, 0], processes.said(0)
     noted = processes.noted()
-    assert [note.pop("told") for note in noted] == [["a line", "the disk is full"], *[["the disk is full"]] * 2]
+    fix = "every process needs the same script, settings and data, and a folder that all of them see"
+    told = ["the disk is full", *(
+        f"here: this of process 2: got {got!r}; allowed: {allowed}, as in process 0; {fix}"
+        for got, allowed in (("mine1", "mine0"), ("others", "the same"))
+    )]
+    assert [note.pop("told") for note in noted] == [["a line", *told], told, told]
+    sent = [{"a": ["torch.bfloat16", a, shape], "b": ["torch.float32", "[]", [0, 4]], "c": ["torch.bool", c, []],
+             "d": ["torch.float64", "[nan, -0.0, 8.095e-320]", [3]]}
+            for a, shape, c in (("[[0.0, 3.0], [1.0, 4.0]]", [2, 2], "False"), ("[[0.0, 3.0]]", [1, 2], "True"))]
     for note in noted:
         sums = note.pop("sums")
         assert sums[:3] == [[6.0], [0.0, 3.0, 6.0, 9.0, 12.0], [3]]
@@ -92,5 +126,6 @@ def test_what_processes_exchange(tmp_path):
         numbers = torch.tensor([[torch.inf, 2.0**40 + rank] for rank in range(3)], dtype=torch.float64)
         assert note == {
             "copied": [0.0], "joined": numbers.flatten().tolist(), "largest": 6,
+            "parts": sent, "nothing": [],
             "gathered": [{"": [0]}, {"é": [1]}, {"éé": [2]}], "first": 0,
         }

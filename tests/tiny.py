@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from typer.testing import CliRunner
 
 from snrise import checkpoint, cli, experiment
-from snrise.config import parse
+from snrise.config import parse, to_yaml
 from snrise.documents import override, resolve
 from snrise.experiment import Experiment
 from snrise.generation import Generation
@@ -30,7 +30,7 @@ from snrise.nest import Link
 from snrise.networks import Kind, Level, Nested, NestedConfig, Skip, Stem, UNetConfig, UViTConfig, ViTConfig
 from snrise.networks import build as build_network
 from snrise.process import Prediction, Target
-from snrise.training import TrainState, train
+from snrise.training import TrainState, save_state, train
 
 V = Target(Prediction.V)
 
@@ -167,6 +167,17 @@ def recipe(settings):
 def generation_of(settings):
     """How settings make images, of no network."""
     return Generation.of(settings, torch.nn.Identity())
+
+
+def saved_run(folder, settings, names=None):
+    """A run's folder, with weights that say something; `names` are its classes."""
+    state = state_of(settings, None if names is None else len(names))
+    run(state, settings, 1)
+    perturbed(state.network)
+    state.ema.update(state.network, 10**9, 10**9)
+    save_state(state, folder / "checkpoints", to_yaml(settings),
+               {"classes": names, "frequencies": None if names is None else [0.5, 0.25, 0.25]})
+    return folder
 
 
 def run(state, settings, steps=None, dataset=None):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -65,6 +66,13 @@ def start(folder, size, function, *arguments):
     for process in processes:
         process.start()
     return Processes(processes, folder)
+
+
+def wait_for(condition, process):
+    """Until it holds, the process has ended, or a minute is over."""
+    until = time.monotonic() + 60
+    while not condition() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.0005)
 
 
 def _work(folder, rank, size, port, function, arguments):

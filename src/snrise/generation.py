@@ -15,6 +15,7 @@ from snrise.codecs import Codec, Pixels
 from snrise.config import RunConfig, Sampling
 from snrise.denoisers import Denoiser, Guided, clipped, dynamically_clipped, from_network, upsampled
 from snrise.networks.base import Traits, evaluating
+from snrise.parallel import ALONE, World
 from snrise.precision import Precision, autocast
 from snrise.process import Target
 from snrise.samplers import generators, last, start
@@ -137,7 +138,7 @@ class State(NamedTuple):
 
 def generate(
     generation: Generation, labels: Labels | None, count: int, *, context: Tensor | None = None, seed: int = 0,
-    batch: int = 64, first: int = 0, watch: Callable[[float], None] | None = None,
+    batch: int = 64, first: int = 0, watch: Callable[[float], None] | None = None, world: World = ALONE,
 ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
     """Yield images number first … first+count−1 of a seed, in batches of at most `batch`: uint8 [k 3 h w] on the CPU.
 
@@ -146,16 +147,23 @@ def generate(
     `watch` is called after each step of the sampler with the number of images done, a batch in progress counted by the
     fraction of its steps.
 
+    Several processes each yield as many batches: these in turn, and then an empty one for those that none is left for.
+
     Raises:
         SnriseError: for labels that the network does not have.
     """
     _check_labels(generation.network, labels, count)
     share = 1 / (len(generation.logsnrs) - 1)
-    for begin in range(0, count, batch):
-        size = min(batch, count - begin)
+    for begin, begins in world.rounds(range(0, count, batch)):
+        if begin is None:
+            yield torch.empty(0, 3, *generation.whole_size, dtype=torch.uint8)
+            continue
+        size, together = min(batch, count - begin), min(len(begins) * batch, count - begins[0])
         told = (None if t is None else t[begin : begin + size] for t in (labels, context))
         states = _states(generation, generation.denoiser(*told), first + begin, size, seed)
-        yield _picture(generation, last(states if watch is None else _told(states, watch, begin, size * share)))
+        if watch is not None:
+            states = _told(states, watch, begins[0], together * share)
+        yield _picture(generation, last(states))
 
 
 def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:

@@ -1,14 +1,14 @@
-"""Several processes that train one network, by torch.distributed; one process is the trivial case and costs nothing.
+"""Several processes that train or sample one network, by torch.distributed; one is the trivial case and costs nothing.
 
-Each process computes the gradient of its slice of a batch, and gradients are summed: data parallelism. Processes are
-started by torchrun, whose environment variables say how many there are.
+In training, each computes the gradient of its slice of a batch, and gradients are summed: data parallelism. Otherwise
+whole batches are dealt out. Processes are started by torchrun, whose environment variables say how many there are.
 """
 
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from torch import Tensor
 from snrise._errors import SnriseError, invalid, require
 from snrise.sharding import Rows, rows
 
-__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share"]
+__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share", "started"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ BUCKET = 64 * 2**20
 REASON, LOST = "snrise/reason", "snrise/lost"
 #: Seconds in which the others have to notice a loss, to find out who is missing.
 PATIENCE = 3.0
+#: Longer texts that differ between processes are not shown.
+SHOWN = 80
 
 
 class Disconnected(SnriseError):
@@ -58,6 +60,11 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
+def started() -> int:
+    """How many processes torchrun has started, this one included; 1 without it. Nothing is joined."""
+    return _number("WORLD_SIZE", 1)
+
+
 def beside() -> int:
     """How many processes of the group share this machine, this one included."""
     return _number("LOCAL_WORLD_SIZE", 1)
@@ -66,10 +73,10 @@ def beside() -> int:
 @final
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The processes that train together, as one of them sees them: it is number `rank` of `size`.
+    """The processes that work together, as one of them sees them: it is number `rank` of `size`.
 
-    All methods but `leave` are collective: every process has to call them, in the same order. `local` is the process's
-    number on its machine, `group` PyTorch's handle of the processes: by default, all.
+    Methods that exchange something are collective: every process has to call them, in the same order. `local` is the
+    process's number on its machine, `group` PyTorch's handle of the processes: by default, all.
 
     >>> World().alone, World().leads, World().largest(3)
     (True, True, 3)
@@ -92,7 +99,7 @@ class World:
         if not dist.is_available():
             return cls()
         if not dist.is_initialized():
-            if _number("WORLD_SIZE", 1) == 1:
+            if started() == 1:
                 return cls()
             _join(timeout)
         known = dist.get_backend_config()
@@ -119,6 +126,24 @@ class World:
     def quiet(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         """`tell` in the first process, nothing in the others."""
         return tell if self.leads else lambda line: None
+
+    def batch(self, most: int, count: int) -> int:
+        """How many of `count` images to make at a time: `most`, or fewer so that every process has some.
+
+        >>> World(size=4).batch(64, 1000), World(size=4).batch(64, 10), World(size=4).batch(64, 3)
+        (64, 3, 1)
+        """
+        return max(1, min(most, -(-count // self.size)))
+
+    def rounds(self, jobs: Sequence[T]) -> Iterator[tuple[T | None, Sequence[T]]]:
+        """Deal out jobs, one for each process at a time: this one's and all of the round; None where too few are left.
+
+        >>> [mine for mine, _ in World(rank=1, size=2).rounds("abc")]
+        ['b', None]
+        """
+        for first in range(0, len(jobs), self.size):
+            dealt = jobs[first : first + self.size]
+            yield dealt[self.rank] if self.rank < len(dealt) else None, dealt
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Sum tensors over the processes, in place; all get the same bits."""
@@ -171,6 +196,39 @@ class World:
         with self._connected():
             dist.all_gather(rooms, room, group=self.group)
         return [json.loads(bytes(r.tolist()).rstrip(b"\0")) for r in rooms]
+
+    def parts(self, mine: Mapping[str, Tensor] | None) -> list[dict[str, Tensor]]:
+        """The named tensors of all processes that have some, by rank, of any shapes: exactly, on the CPU."""
+        if self.alone:
+            return [] if mine is None else [dict(mine)]
+        about = None if mine is None else {
+            name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in mine.items()}
+        return [
+            {name: self._told(rank, getattr(torch, dtype), shape, None if mine is None else mine.get(name))
+             for name, (dtype, shape) in told.items()}
+            for rank, told in enumerate(self.gathered(about)) if told is not None
+        ]
+
+    def _told(self, rank: int, dtype: torch.dtype, shape: Sequence[int], mine: Tensor | None) -> Tensor:
+        """A tensor of process `rank`, as bytes, which Gloo sends of any dtype."""
+        if rank == self.rank and mine is not None:
+            t = mine.detach().cpu().contiguous()
+        else:
+            t = torch.empty(tuple(shape), dtype=dtype)
+        if t.numel():
+            with self._connected():
+                dist.broadcast(_bytes(t), src=rank, group=self.group)
+        return t
+
+    def agree(self, where: str, told: Mapping[str, str]) -> None:
+        """Raise unless all processes have the same texts."""
+        for rank, theirs in enumerate(of_all := self.gathered(dict(told))):
+            for name, value in theirs.items():
+                if value != of_all[0][name]:
+                    long = max(len(value), len(of_all[0][name])) > SHOWN
+                    got, allowed = ("others", "the same") if long else (value, of_all[0][name])
+                    fix = "every process needs the same script, settings and data, and a folder that all of them see"
+                    raise invalid(f"{where}: {name} of process {rank}", got, f"{allowed}, as in process 0", fix)
 
     def first(self, action: Callable[[], T]) -> T:
         """Do something in the first process alone, once all are there; all get its result, or its `SnriseError`.
@@ -280,7 +338,7 @@ class World:
         line = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].split(". ")[0]
         return (
             f"no answer from process {missing}: killed, perhaps for want of memory, or stuck ({line}); "
-            "the same command goes on from the last checkpoint"
+            "the same command goes on from what was saved"
         )
 
 

@@ -26,6 +26,7 @@ from snrise.generation import Generation, draw_labels, generate
 from snrise.models import located, no_checkpoint
 from snrise.networks import External
 from snrise.networks.base import check_sides
+from snrise.parallel import ALONE, World
 from snrise.training import WIDEST, Checkpoint, average, checkpoints, load_network, newest_whole, read_header
 
 __all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "saved", "transferred"]
@@ -102,11 +103,14 @@ class Trained:
 
     def samples(
         self, count: int, *, context: Tensor | None = None, seed: int = 0, batch: int = 64,
-        watch: Callable[[float], None] | None = None,
+        watch: Callable[[float], None] | None = None, world: World = ALONE,
     ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
-        """Yield images number 0 … count − 1 of a seed with the run's settings, classes in the data's proportions."""
-        labels = self.labels(range(count), seed)
-        return generate(self.generation(), labels, count, context=context, seed=seed, batch=batch, watch=watch)
+        """Yield images number 0 … count − 1 of a seed with the run's settings, classes in the data's proportions.
+
+        Of several processes, each yields its own, as `generate` says.
+        """
+        labels, how = self.labels(range(count), seed), self.generation()
+        return generate(how, labels, count, context=context, seed=seed, batch=batch, watch=watch, world=world)
 
     def with_sampling(self, settings: Sequence[str]) -> "Trained":
         """The same network with some sampling settings changed, each a `sampling.key=value`."""

@@ -16,12 +16,13 @@ import snrise
 from snrise import cli
 from snrise.config import to_yaml
 from snrise.generation import draw_labels
+from snrise.parallel import ALONE
 from snrise.runs import gallery
 from snrise.runs.gallery import command_of, origin_of
 from snrise.samplers import GRIDS, SAMPLERS, Ancestral
 from snrise.schedules import shift_factor
 from snrise.training import save_state
-from tiny import command, config, fails, generation_of, perturbed, pixels, run, size_of, state_of
+from tiny import command, config, fails, generation_of, perturbed, pixels, saved_run, size_of, state_of
 
 FLAGS = ["activities", "flags", "symbols"]
 SETTINGS = ("sampling.sampler={kind: ancestral, eta: 0.7, gamma: 0.3}", "sampling.guidance=1.5", "schedule.ends=stay",
@@ -32,15 +33,8 @@ SETTINGS = ("sampling.sampler={kind: ancestral, eta: 0.7, gamma: 0.3}", "samplin
 def trained(tmp_path_factory):
     """A run with and one without classes, with weights that say something."""
     folder = tmp_path_factory.mktemp("runs")
-    for name, overrides in (("classes", ()), ("plain", ("data.classes=null",))):
-        settings = config(*SETTINGS, *overrides)
-        state = state_of(settings, 3 if name == "classes" else None)
-        run(state, settings, 1)
-        perturbed(state.network)
-        state.ema.update(state.network, 10**9, 10**9)
-        extra = {"classes": FLAGS if name == "classes" else None,
-                 "frequencies": [0.5, 0.25, 0.25] if name == "classes" else None}
-        save_state(state, folder / name / "checkpoints", to_yaml(settings), extra)
+    saved_run(folder / "classes", config(*SETTINGS), FLAGS)
+    saved_run(folder / "plain", config(*SETTINGS, "data.classes=null"))
     return folder
 
 
@@ -104,7 +98,7 @@ def test_everything_is_the_checkpoints(trained, calls):
     assert (how.target, how.sampling, how.size) == (expected.target, config(*SETTINGS).sampling, (16, 16))
     assert labels == draw_labels([0.5, 0.25, 0.25], 8, 3).tolist()
     assert options.pop("watch") is not None
-    assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0})
+    assert (count, options) == (8, {"seed": 3, "batch": 5, "first": 0, "world": ALONE})
 
 
 def test_one_checkpoint_file(trained, calls):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import own
 from snrise.training import checkpoints, latest, read_header
 from tiny import DOCUMENT, comparable, train_apart
+from together import wait_for
 
 SETTINGS = ("data.flip=true", "training.class_dropout=0.3", "training.optimizer=muon", "log.every=72")
 
@@ -34,12 +35,6 @@ def start():
         return process
 
     return start
-
-
-def wait_for(condition, process):
-    until = time.monotonic() + 60
-    while not condition() and process.is_alive() and time.monotonic() < until:
-        time.sleep(0.0005)
 
 
 def kill_somewhere(process, folder, draw):

@@ -16,6 +16,7 @@ from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
 from snrise.cli.show import show
 from snrise.cli.sweep import sweep
+from snrise.cli.together import by_one
 from snrise.cli.train import train
 
 __all__ = ["app", "main"]
@@ -47,13 +48,13 @@ def options(
 
 app.command("train")(train)
 app.command("sample")(sample)
-app.command("export")(export)
+app.command("export")(by_one(export))
 app.command("evaluate")(evaluate)
 app.command("sweep")(sweep)
-app.command("compare")(compare)
-app.command("show")(show)
-app.command("plan")(plan)
-app.command("schedule")(schedule)
+app.command("compare")(by_one(compare))
+app.command("show")(by_one(show))
+app.command("plan")(by_one(plan))
+app.command("schedule")(by_one(schedule))
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ from snrise import plots
 from snrise._errors import SnriseError, require
 from snrise._typing import Size
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.options import FeaturesOption
+from snrise.cli.options import BATCH, BatchOption, FeaturesOption, at_a_time
 from snrise.cli.progress import Watch, on_stderr, watched
 from snrise.cli.sampling import at_resolution
+from snrise.cli.together import joined
 from snrise.data import Dataset, Emoji, ImageFolder, Preprocess
 from snrise.evaluation import Fit, Judgement, Reference, fit, judge
 from snrise.evaluation import likelihood as measured_likelihood
@@ -27,6 +28,7 @@ from snrise.evaluation.judging import unseen
 from snrise.experiment import held_out as held_out_of
 from snrise.files import write_atomically
 from snrise.metrics import extractor_named
+from snrise.parallel import World
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
 
@@ -61,7 +63,7 @@ def evaluate(
                            f"{EVALUATIONS * STEPS} gradients through the network an image.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The seed that a run's pictures are made of.", min=0)] = 0,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
+    batch: BatchOption = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the report.", show_default="WHAT-evaluation")] = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -69,34 +71,41 @@ def evaluate(
 
     Of a run also the loss by noise level and bits per dimension, on images that it has not seen. Writes metrics.json,
     spectrum.png and nearest.png. Features of data sets are cached.
+    On several processes: torchrun --standalone --nproc-per-node 2 -m snrise evaluate.
     """
     extractor = extractor_named(features, "--features")
-    if is_run(what):
-        trained = load(what, device=device_of(device)).with_sampling(settings or [])
-        subject = _of_run(at_resolution(trained, resolution), number, seed, batch)
-    else:
-        for name, value in (("KEY=VALUE", settings), ("--validation", validation), ("--likelihood", likelihood)):
-            require(not value, name, value, "nothing: this is a folder of pictures, and no run")
-        require(reference is not None, "--reference", None, "a folder of images, or built-in, to compare pictures with")
-        subject = _of_folder(what, number, resolution)
-    data = subject.data if reference is None else _dataset(reference, subject.data.size)
-    with _watched("reference") as watch:
-        compared = Reference.of(data, extractor, limit, watch=watch)
-    with _watched("samples", subject.total) as watch:
-        judgement = judge(subject.made(watch=watch), compared)
-    typer.echo(str(judgement))
-    if subject.trained is not None:
-        judgement = replace(judgement, fit=_fit(subject.trained, validation, held_out, likelihood))
-    folder = out or what.with_name(f"{what.stem}-evaluation")
-    _write(folder, judgement, data, subject.about)
-    typer.echo(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
+    with joined() as world:
+        if is_run(what):
+            trained = load(what, device=world.device(device_of(device))).with_sampling(settings or [])
+            world.agree(str(what), {"weights": trained.fingerprint})
+            made_at_once = at_a_time(batch, number, world)
+            subject = _of_run(at_resolution(trained, resolution), number, seed, made_at_once)
+        else:
+            for name, value in (("KEY=VALUE", settings), ("--validation", validation), ("--likelihood", likelihood)):
+                require(not value, name, value, "nothing: this is a folder of pictures, and no run")
+            allowed = "a folder of images, or built-in, to compare pictures with"
+            require(reference is not None, "--reference", None, allowed)
+            subject = _of_folder(what, number, resolution)
+        data = subject.data if reference is None else _dataset(reference, subject.data.size)
+        with _watched(world, "reference") as watch:
+            compared = Reference.of(data, extractor, limit, watch=watch, world=world)
+        with _watched(world, "samples", subject.total) as watch:
+            judgement = judge(subject.made(watch=watch, world=world), compared, world=world)
+        tell = world.quiet(typer.echo)
+        tell(str(judgement))
+        if subject.trained is not None:
+            found = _fit(subject.trained, validation, held_out, likelihood, world)
+            judgement = replace(judgement, fit=found)
+        folder = out or what.with_name(f"{what.stem}-evaluation")
+        world.first(lambda: _write(folder, judgement, data, subject.about))
+        tell(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
     """Pictures to judge, how many, where they are from, and the data that they are compared with by default.
 
-    `made(watch=…)` yields them in batches, and calls `watch` with the number done.
+    `made(watch=…, world=…)` yields them in batches, dealt out to the processes, and calls `watch` with the number done.
     """
 
     made: Callable[..., Iterable[Tensor]]
@@ -126,31 +135,35 @@ def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
     return _Subject(made=partial(_read, pictures, count), total=count, about={"folder": str(folder)}, data=pictures)
 
 
-def _read(pictures: Dataset, count: int, watch: Callable[[float], None]) -> Iterator[Tensor]:
-    for first in range(0, count, 64):
-        yield pictures.images(range(first, min(first + 64, count)))
-        watch(min(first + 64, count))
+def _read(pictures: Dataset, count: int, watch: Callable[[float], None], world: World) -> Iterator[Tensor]:
+    for first, firsts in world.rounds(range(0, count, BATCH)):
+        numbers = range(0) if first is None else range(first, min(first + BATCH, count))
+        yield pictures.images(numbers) if numbers else torch.empty(0, 3, *pictures.size, dtype=torch.uint8)
+        watch(min(firsts[-1] + BATCH, count))
 
 
-def _fit(trained: Trained, validation: str | None, most: int, exact: bool) -> Fit | None:
+def _fit(trained: Trained, validation: str | None, most: int, exact: bool, world: World) -> Fit | None:
     """Loss and likelihood on images that the run has not seen, printed; None without such images."""
     size = trained.config.data.resolution
     images = _dataset(validation, size) if validation else held_out_of(trained.config)
+    tell = world.quiet(typer.echo)
     if images is None:
-        typer.echo("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
+        tell("no unseen images to measure a loss on: train with data.hold_out=10, or give --validation DIR")
         return None
     number = min(most, len(images))
-    with _watched("unseen images", number) as watch:
-        fitted = fit(trained, images, number, watch=watch)
+    with _watched(world, "unseen images", number) as watch:
+        fitted = fit(trained, images, number, batch=world.batch(64, number), watch=watch, world=world)
     if exact:
-        with _watched(f"likelihood, {EVALUATIONS * STEPS} gradients an image", number) as watch:
-            fitted = fitted._replace(flow=measured_likelihood(trained, images, number, watch=watch))
-    typer.echo(unseen(fitted))
+        with _watched(world, f"likelihood, {EVALUATIONS * STEPS} gradients an image", number) as watch:
+            flow = measured_likelihood(
+                trained, images, number, batch=world.batch(16, number), watch=watch, world=world)
+            fitted = fitted._replace(flow=flow)
+    tell(unseen(fitted))
     return fitted
 
 
-def _watched(name: str, total: int | None = None) -> AbstractContextManager[Watch]:
-    return watched(on_stderr(), total, name=name)
+def _watched(world: World, name: str, total: int | None = None) -> AbstractContextManager[Watch]:
+    return watched(on_stderr(world), total, name=name)
 
 
 def _dataset(name: str, size: Size) -> Dataset:

@@ -8,15 +8,28 @@ import typer
 from snrise._errors import unknown
 from snrise.evaluation import measures
 from snrise.metrics import FEATURES, Better, Extractor
+from snrise.parallel import World
 from snrise.plots import SUFFIXES
 
-__all__ = ["FeaturesOption", "MetricOption", "check_chart", "metric_named"]
+__all__ = ["BatchOption", "FeaturesOption", "MetricOption", "at_a_time", "check_chart", "metric_named"]
+
+#: Pictures that are made at a time, if not said.
+BATCH = 64
 
 FeaturesOption = Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}.")]
 MetricOption = Annotated[
     str | None, typer.Option(help="What is ranked and drawn, by its name in the report of `snrise evaluate`.",
                              show_default="the kernel distance")
 ]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Pictures at a time, in each process.", min=1,
+                             show_default=f"{BATCH}, or so many that every process has some")
+]
+
+
+def at_a_time(batch: int | None, number: int, world: World) -> int:
+    """How many of a number of pictures to make at a time, by the option."""
+    return world.batch(BATCH, number) if batch is None else batch
 
 
 def metric_named(name: str | None, extractor: Extractor) -> tuple[str, Better]:

@@ -9,6 +9,7 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from snrise.parallel import ALONE, World
 from snrise.quantities import duration, speed
 
 __all__ = ["Watch", "on_stderr", "watched"]
@@ -17,9 +18,9 @@ __all__ = ["Watch", "on_stderr", "watched"]
 FIRST, EVERY = 10.0, 30.0
 
 
-def on_stderr() -> Console:
-    """The console for progress of commands that print results on standard output."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+def on_stderr(world: World = ALONE) -> Console:
+    """The console for progress of commands that print results on standard output; the first process's alone prints."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, quiet=not world.leads)
 
 
 @final

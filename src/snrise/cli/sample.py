@@ -1,5 +1,6 @@
 """`snrise sample`: pictures from a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,15 @@ from PIL import Image
 from snrise import plots
 from snrise._errors import require, unknown
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import BatchOption, at_a_time
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
 from snrise.cli.stopping import stop_signals
+from snrise.cli.together import joined, refuse_several
 from snrise.cpu import keep_freed_memory
 from snrise.files import write_atomically
 from snrise.generation import State
+from snrise.parallel import World
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
 from snrise.runs.gallery import Gallery, as_png
 from snrise.samplers import GRIDS, SAMPLERS
@@ -116,39 +120,46 @@ def sample(
                                   "(autoguidance).", rich_help_panel=GUIDE)
     ] = None,
     ema: Annotated[bool, typer.Option("--ema/--last", help="The averaged weights, or the last ones.")] = True,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
+    batch: BatchOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Sample from a run, on the schedule that it was trained with.
 
     Every PNG says how it was made: `snrise show PICTURE.png`.
+    On several processes: torchrun --standalone --nproc-per-node 2 -m snrise sample.
     """
     place, number = _place(run, out, states, seed), number or (4 if states else 64)
-    where = device_of(device)
-    trained, other = _open(run, ema, where), None if weak is None else _open(weak, ema, where)
+    if states is not None:
+        refuse_several("snrise sample --states")
     changes = {
         "steps": steps, "grid": grid, "guidance": guidance, "guidance_interval": interval_of(guidance_interval),
         "rescale": rescale, "upsample": upsample,
     }
-    trained = with_options(trained.with_sampling(settings or []), changes, sampler, {"eta": eta, "gamma": gamma}, clip)
-    trained = on_schedule(at_resolution(trained, resolution), schedule, _warn)
-    gallery = Gallery(trained=trained, seed=seed, classes=tuple(classes or ()), weak=other)
-    check_guidance(gallery, given=guidance is not None or weak is not None)
-    numbers = range(first, first + number)
-    gallery.labels(numbers[:1])
-    keep_freed_memory()
-    if states is not None:
-        _write_states(gallery, numbers, place)
-    elif place.suffix:
-        _write_grid(gallery, numbers, place, batch)
-    else:
-        _fill(gallery, numbers, place, batch)
+    with joined() as world:
+        where, warn = world.device(device_of(device)), world.quiet(_warn)
+        trained, other = _open(run, ema, where, warn), None if weak is None else _open(weak, ema, where, warn)
+        trained = trained.with_sampling(settings or [])
+        trained = with_options(trained, changes, sampler, {"eta": eta, "gamma": gamma}, clip)
+        trained = on_schedule(at_resolution(trained, resolution), schedule, warn)
+        gallery = Gallery(trained=trained, seed=seed, classes=tuple(classes or ()), weak=other)
+        check_guidance(gallery, given=guidance is not None or weak is not None)
+        numbers = range(first, first + number)
+        gallery.labels(numbers[:1])
+        world.agree(str(run), gallery.identities())
+        keep_freed_memory()
+        batch = at_a_time(batch, number, world)
+        if states is not None:
+            _write_states(gallery, numbers, place)
+        elif place.suffix:
+            _write_grid(gallery, numbers, place, batch, world)
+        else:
+            _fill(gallery, numbers, place, batch, world)
 
 
-def _open(run: Path, ema: bool, device: torch.device) -> Trained:
+def _open(run: Path, ema: bool, device: torch.device, warn: Callable[[str], None]) -> Trained:
     trained = load(run, ema=ema, device=device)
     for problem in trained.broken:
-        _warn(f"passed over a broken checkpoint: {problem}")
+        warn(f"passed over a broken checkpoint: {problem}")
     return trained
 
 
@@ -166,30 +177,31 @@ def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
     return place
 
 
-def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int) -> None:
-    """Single pictures in a folder; a signal stops it after the current batch."""
-    existing = None
-    with stop_signals() as stopped, watched(on_stderr(), len(numbers)) as watch:
-        for done in gallery.fill(folder, numbers, batch, watch):
+def _fill(gallery: Gallery, numbers: range, folder: Path, batch: int, world: World) -> None:
+    """Single pictures in a folder; a signal to any process stops all after the current batch."""
+    existing, received, tell = None, 0, world.quiet(typer.echo)
+    with stop_signals() as stopped, watched(on_stderr(world), len(numbers)) as watch:
+        for done in gallery.fill(folder, numbers, batch, watch, world):
             if existing is None:
                 existing = watch.begun = done
             watch(done)
-            if stopped and done < len(numbers):
+            received = world.largest(stopped[0] if stopped else 0)
+            if received and done < len(numbers):
                 break
     there = f", {existing} of them from before" if existing else ""
     if done < len(numbers):
-        typer.echo(f"stopped: {done} of {len(numbers)} pictures in {folder}/{there}; the same command goes on")
-        raise typer.Exit(128 + stopped[0])
-    typer.echo(f"{done} pictures in {folder}/{there}")
+        tell(f"stopped: {done} of {len(numbers)} pictures in {folder}/{there}; the same command goes on")
+        raise typer.Exit(128 + received)
+    tell(f"{done} pictures in {folder}/{there}")
 
 
-def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int) -> None:
+def _write_grid(gallery: Gallery, numbers: range, path: Path, batch: int, world: World) -> None:
     _check_pixels(*grid_size(len(numbers), gallery.generation.whole_size), "a folder of single pictures: --out DIR")
-    with watched(on_stderr(), len(numbers)) as watch:
-        images = torch.cat(list(gallery.draw(numbers, batch, watch)))
-    picture = plots.sample_grid(images)
-    write_atomically(path, as_png(picture, {"numbers": [numbers.start, numbers.stop - 1]} | gallery.origin()))
-    typer.echo(f"{len(numbers)} pictures in {path}")
+    with watched(on_stderr(world), len(numbers)) as watch:
+        images = torch.cat(list(gallery.draw(numbers, batch, watch, world)))
+    origin = {"numbers": [numbers.start, numbers.stop - 1]} | gallery.origin()
+    world.first(lambda: write_atomically(path, as_png(plots.sample_grid(images), origin)))
+    world.quiet(typer.echo)(f"{len(numbers)} pictures in {path}")
 
 
 def _write_states(gallery: Gallery, numbers: range, path: Path) -> None:

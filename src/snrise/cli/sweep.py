@@ -17,9 +17,10 @@ from rich.table import Table
 from snrise import plots
 from snrise._errors import invalid, require
 from snrise.cli.devices import DeviceOption, device_of
-from snrise.cli.options import FeaturesOption, MetricOption, metric_named
+from snrise.cli.options import BatchOption, FeaturesOption, MetricOption, at_a_time, metric_named
 from snrise.cli.progress import on_stderr, watched
 from snrise.cli.sampling import interval_of
+from snrise.cli.together import joined
 from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
@@ -57,35 +58,38 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="Sampling seeds for each point.", min=1)] = 1,
     features: FeaturesOption = "efficientnet-lite0",
     metric: MetricOption = None,
-    batch: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 64,
+    batch: BatchOption = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the results.", show_default="RUN/sweep")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Judge every combination of steps, samplers, grids and guidance against the network evaluations it takes.
 
     Results are kept in sweep.jsonl, and none is measured twice.
+    On several processes: torchrun --standalone --nproc-per-node 2 -m snrise sweep.
     """
     extractor = extractor_named(features, "--features")
     ranked, better = metric_named(metric, extractor)
     folder = out or _home(run) / "sweep"
     choices = {"sampler": sampler, "grid": grid, "guidance": guidance, "steps": steps}
     chosen = _chosen(choices, guidance_interval, ema, settings or [])
-    opened = cache(partial(_opened, run, device_of(device)))
-    trained = opened(chosen[0].ema)
-    for way in chosen:
-        trained.with_sampling(way.settings).generation()
-    progress = on_stderr()
-    with watched(progress, name="reference") as watch:
-        reference = Reference.of(trained.with_sampling(settings or []).data(), extractor, watch=watch)
-    results: Results = {}
-    with watched(progress, len(chosen) * seeds * number, unit="pictures") as watch:
-        for line in measured(opened, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl",
-                             batch=batch, watch=watch):
-            way = Way(tuple(line["settings"]), line.get("ema"))
-            results.setdefault(way, []).append(line)
-            progress.print(f"{way}, seed {line['seed']}: {ranked} {line[ranked]:.4f}")
-    title = f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}"
-    _report(results, extractor, ranked, better, title, folder)
+    with joined() as world:
+        opened = cache(partial(_opened, run, world.device(device_of(device))))
+        trained = opened(chosen[0].ema)
+        for way in chosen:
+            trained.with_sampling(way.settings).generation()
+        progress = on_stderr(world)
+        with watched(progress, name="reference") as watch:
+            data = trained.with_sampling(settings or []).data()
+            reference = Reference.of(data, extractor, watch=watch, world=world)
+        results: Results = {}
+        with watched(progress, len(chosen) * seeds * number, unit="pictures") as watch:
+            for line in measured(opened, chosen, reference, number=number, seeds=seeds, file=folder / "sweep.jsonl",
+                                 batch=at_a_time(batch, number, world), watch=watch, world=world):
+                way = Way(tuple(line["settings"]), line.get("ema"))
+                results.setdefault(way, []).append(line)
+                progress.print(f"{way}, seed {line['seed']}: {ranked} {line[ranked]:.4f}")
+        title = f"{trained.config.name}, {trained.images_seen:,} images seen, n = {number}"
+        world.first(lambda: _report(results, extractor, ranked, better, title, folder))
 
 
 def _chosen(

@@ -10,6 +10,7 @@ from snrise.evaluation.fitting import fit
 from snrise.evaluation.judging import Judgement, judge
 from snrise.evaluation.reference import Reference
 from snrise.metrics import extractor_named
+from snrise.parallel import ALONE, World
 from snrise.trained import Trained, load
 
 __all__ = ["evaluate"]
@@ -18,6 +19,7 @@ __all__ = ["evaluate"]
 def evaluate(
     model: Trained | str | Path, n: int = 5000, *, data: Any = None, validation: Any = None, held_out: int = 256,
     features: str = "efficientnet-lite0", seed: int = 0, batch: int = 64,
+    world: World = ALONE,
 ) -> Judgement:
     """Judge images number 0 … n − 1 of a seed: kernel and Fréchet distance, precision, recall, spectrum, neighbours.
 
@@ -31,6 +33,8 @@ def evaluate(
         features: one of `metrics.FEATURES`.
         seed: that of the images.
         batch: how many are generated at a time.
+        world: the processes that do it together, such as `World.from_environment()`; all of them have to call it, and
+            get the same judgement.
 
     Raises:
         SnriseError: for unknown features, data that are not known or have no indices, held-out images of another size.
@@ -42,9 +46,10 @@ def evaluate(
     trained = model if isinstance(model, Trained) else load(model)
     images = trained.data() if data is None else _by_index(data, "data")
     unseen = None if validation is None else _by_index(validation, "validation")
-    samples = trained.samples(n, context=images.contexts(n), seed=seed, batch=batch)
-    judgement = judge(samples, Reference.of(images, extractor))
-    return judgement if unseen is None else replace(judgement, fit=fit(trained, unseen, held_out))
+    world.agree("snrise.evaluate", {"weights": trained.fingerprint})
+    samples = trained.samples(n, context=images.contexts(n), seed=seed, batch=batch, world=world)
+    judgement = judge(samples, Reference.of(images, extractor, world=world), world=world)
+    return judgement if unseen is None else replace(judgement, fit=fit(trained, unseen, held_out, world=world))
 
 
 def _by_index(data: Any, where: str) -> ByIndex:

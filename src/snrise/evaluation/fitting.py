@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import UInt8
@@ -24,6 +24,7 @@ from snrise.metrics import (
     variational_bound,
 )
 from snrise.networks.base import evaluating
+from snrise.parallel import ALONE, World
 from snrise.precision import autocast
 from snrise.samplers import generators
 from snrise.trained import Trained
@@ -40,6 +41,8 @@ ENDS = -20, 10
 STEPS = 24
 #: Network evaluations that `rk4_step` takes.
 EVALUATIONS = 4
+
+Result = TypeVar("Result", LossByLogsnr, VariationalBound, FlowLikelihood)
 
 
 class Fit(NamedTuple):
@@ -74,54 +77,62 @@ class Fit(NamedTuple):
 @torch.no_grad()
 def fit(
     trained: Trained, data: ByIndex, number: int, *, batch: int = 64, seed: int = 0,
-    watch: Callable[[int], None] | None = None,
+    watch: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> Fit:
     """Measure loss and bound on `number` images of a data set, evenly spaced in it, without guidance.
 
     Each image has its own noise, a function of the seed. The network gets the images' classes if they are those that it
     was trained with, and their context vectors. The bound is taken between the ends of the run's schedule, clipped to
-    −20 and 10. `watch` is called with the number of images done.
+    −20 and 10. `watch` is called with the number of images done. Several processes take batches in turn; all get the
+    same result.
 
     Raises:
         SnriseError: for images of another size than the network's.
     """
     device, precision = trained.generation().device, trained.config.training.precision
-    edges, losses, bounds, done = _logsnrs(trained, BINS), [], [], 0
-    for pixels, denoise in _batches(trained, data, number, batch):
-        own = generators(seed, done, len(pixels))
-        with evaluating(trained.network), autocast(device, precision):
-            losses.append(loss_by_logsnr(denoise, trained.config.codec.encode(pixels), LEVELS, own))
-            if _of_pixels(trained):
-                bounds.append(variational_bound(denoise, pixels, edges, own))
-        done += len(pixels)
+    edges = _logsnrs(trained, BINS)
+    losses: list[LossByLogsnr] = []
+    bounds: list[VariationalBound] = []
+    for mine, done in _batches(trained, data, number, batch, world):
+        loss, bound = None, None
+        if mine is not None:
+            own = generators(seed, mine.first, len(mine.pixels))
+            with evaluating(trained.network), autocast(device, precision):
+                loss = loss_by_logsnr(mine.denoise, trained.config.codec.encode(mine.pixels), LEVELS, own)
+                if _of_pixels(trained):
+                    bound = variational_bound(mine.denoise, mine.pixels, edges, own)
+        losses += _of_all(loss, LossByLogsnr, world)
+        bounds += _of_all(bound, VariationalBound, world)
         if watch is not None:
-            watch(done)
+            watch(done.stop)
     return Fit(joined(losses), joined(bounds) if bounds else None)
 
 
 def likelihood(
     trained: Trained, data: ByIndex, number: int, *, steps: int = STEPS, batch: int = 16, seed: int = 0,
-    watch: Callable[[float], None] | None = None,
+    watch: Callable[[float], None] | None = None, world: World = ALONE,
 ) -> FlowLikelihood:
     """The exact likelihood of the same images under the probability-flow ODE, in bits per dimension, in float32.
 
     Between the same λ as the bound of `fit`, by `steps` Runge-Kutta steps: four evaluations of the network each, with a
     vector-Jacobian product. See `metrics.flow_likelihood`. `watch` is called with the number of images done, those in
-    progress in part.
+    progress in part. Several processes take batches in turn; all get the same result.
 
     Raises:
         SnriseError: for images of another size than the network's.
     """
     require(steps >= 1, "likelihood.steps", steps, "a whole number above 0")
     require(_of_pixels(trained), "config.codec", kind_of(trained.config.codec), "pixels, whose likelihood it is")
-    parts, done = [], 0
-    for pixels, denoise in _batches(trained, data, number, batch):
-        own = generators(seed, done, len(pixels))
-        if watch is not None:
-            denoise = _counted(denoise, watch, done, len(pixels) / (EVALUATIONS * steps))
-        with evaluating(trained.network):
-            parts.append(flow_likelihood(denoise, pixels, _logsnrs(trained, steps), own, step=rk4_step))
-        done += len(pixels)
+    parts: list[FlowLikelihood] = []
+    for mine, done in _batches(trained, data, number, batch, world):
+        found = None
+        if mine is not None:
+            own, denoise = generators(seed, mine.first, len(mine.pixels)), mine.denoise
+            if watch is not None:
+                denoise = _counted(denoise, watch, done.start, len(done) / (EVALUATIONS * steps))
+            with evaluating(trained.network):
+                found = flow_likelihood(denoise, mine.pixels, _logsnrs(trained, steps), own, step=rk4_step)
+        parts += _of_all(found, FlowLikelihood, world)
     return joined(parts)
 
 
@@ -136,22 +147,39 @@ def _logsnrs(trained: Trained, bins: int) -> Tensor:
     return torch.linspace(low, high, bins + 1, dtype=torch.float64)
 
 
+def _of_all(mine: Result | None, kind: type[Result], world: World) -> list[Result]:
+    """The results of all processes that have one, by rank."""
+    return [kind(**told) for told in world.parts(None if mine is None else vars(mine))]
+
+
+class _Batch(NamedTuple):
+    """Images on the network's device, the number of the first, and the denoiser for their labels and context."""
+
+    first: int
+    pixels: UInt8[Tensor, "b 3 h w"]
+    denoise: Denoiser
+
+
 def _batches(
-    trained: Trained, data: ByIndex, number: int, batch: int
-) -> Iterator[tuple[UInt8[Tensor, "b 3 h w"], Denoiser]]:
-    """Images on the network's device, and the denoiser for their labels and context."""
+    trained: Trained, data: ByIndex, number: int, batch: int, world: World
+) -> Iterator[tuple[_Batch | None, range]]:
+    """This process's batch of each round, if one is left for it, and the numbers of all images of the round."""
     generation = trained.generation()
     known, device = trained.classes, generation.device
     require(data.size == generation.size, "data.size", data.size, f"{generation.size}, the size of the run's images")
     labelled = known is not None and (data.classes or numbered(len(known))) == known
     number = min(number, len(data))
     chosen = [i * len(data) // number for i in range(number)]
-    for first in range(0, number, batch):
+    for first, firsts in world.rounds(range(0, number, batch)):
+        of_round = range(firsts[0], min(number, firsts[-1] + batch))
+        if first is None:
+            yield None, of_round
+            continue
         part = data.take(chosen[first : first + batch])
         given = (part.labels if labelled else None, part.context)
         labels, context = (None if t is None else t.to(device) for t in given)
         denoise = from_network(trained.network, generation.target, labels, context)
-        yield as_uint8(part.images).to(device), denoise
+        yield _Batch(first, as_uint8(part.images).to(device), denoise), of_round
 
 
 def _counted(denoise: Denoiser, watch: Callable[[float], None], done: float, share: float) -> Denoiser:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from operator import itemgetter
 from typing import Any, final
 
@@ -22,6 +23,7 @@ from snrise.metrics import (
     nearest,
     spectral_distance,
 )
+from snrise.parallel import ALONE, World
 
 __all__ = ["Judgement", "judge", "measures"]
 
@@ -98,27 +100,49 @@ def measures(extractor: Extractor) -> dict[str, Better]:
 
 
 def judge(
-    samples: Iterable[UInt8[Tensor, "_ 3 h w"]], reference: Reference, *, keep: int = 8, neighbours: int = 4
+    samples: Iterable[UInt8[Tensor, "_ 3 h w"]], reference: Reference, *, keep: int = 8, neighbours: int = 4,
+    world: World = ALONE,
 ) -> Judgement:
     """Compare batches of samples with a reference; of the samples, only features and `keep` pictures are held.
+
+    Of several processes, each gives as many batches, of which the last may be empty; all get the same report, that of
+    round after round, by rank.
 
     Raises:
         SnriseError: for fewer than 6 samples.
     """
     parts: list[Statistics] = []
-    closest: list[tuple[float, Tensor]] = []
+    closest: list[tuple[float, int, Tensor]] = []
     for images in samples:
-        parts.append(Statistics.of(images, reference.extractor))
-        distances = nearest(parts[-1].features, reference.features).distances[:, 0].tolist()
-        closest = sorted([*closest, *zip(distances, images, strict=True)], key=itemgetter(0))[:keep]
-    count = sum(map(len, parts))
-    require(count >= FEWEST, "samples", f"{count} pictures", f"more than {FEWEST - 1}")
+        begun = len(parts)
+        parts += Statistics.of_all(images, reference.extractor, world)
+        if len(images):
+            place = begun + world.rank
+            distances = nearest(parts[place].features, reference.features).distances[:, 0].tolist()
+            numbers = count(sum(map(len, parts[:place])))
+            closest = _closest([*closest, *zip(distances, numbers, images, strict=False)], keep)
+    number = sum(map(len, parts))
+    require(number >= FEWEST, "samples", f"{number} pictures", f"more than {FEWEST - 1}")
     mine, theirs = Statistics.joined(parts), reference.statistics
-    pictures = torch.stack([picture for _, picture in closest])
+    pictures = torch.stack([picture for *_, picture in _closest(_of_all(closest, world), keep)])
     twins = nearest(reference.extractor(pictures), theirs.features, k=min(neighbours, len(theirs)))
     return Judgement(
-        samples=count, references=len(theirs), features=reference.extractor.name, scores=tuple(_scores(mine, theirs)),
+        samples=number, references=len(theirs), features=reference.extractor.name, scores=tuple(_scores(mine, theirs)),
         spectrum=spectral_distance(mine.power, theirs.power), pictures=pictures,
         twins=tuple(tuple(reference.indices[i] for i in row) for row in twins.indices.tolist()),
         distances=twins.distances,
     )
+
+
+def _closest(found: list[tuple[float, int, Tensor]], keep: int) -> list[tuple[float, int, Tensor]]:
+    """Those of the least distance; of equal ones, of the least number."""
+    return sorted(found, key=itemgetter(0, 1))[:keep]
+
+
+def _of_all(found: list[tuple[float, int, Tensor]], world: World) -> list[tuple[float, int, Tensor]]:
+    """What all processes have found: distances, numbers and pictures."""
+    distances, numbers, pictures = zip(*found, strict=True) if found else ((), (), ())
+    mine = {"distances": torch.tensor(distances, dtype=torch.float64), "numbers": torch.tensor(numbers)}
+    told = world.parts(mine | {"pictures": torch.stack(pictures)} if found else None)
+    return [one for part in told
+            for one in zip(part["distances"].tolist(), part["numbers"].tolist(), part["pictures"], strict=True)]

@@ -15,6 +15,7 @@ from snrise._errors import SnriseError, require
 from snrise.data import ByIndex, cache_home
 from snrise.files import write_atomically
 from snrise.metrics import Extractor, Statistics
+from snrise.parallel import ALONE, World
 
 __all__ = ["Reference"]
 
@@ -37,31 +38,28 @@ class Reference:
     @classmethod
     def of(
         cls, dataset: ByIndex, extractor: Extractor, limit: int = 50_000, home: Path | None = None,
-        watch: Callable[[int, int], None] | None = None,
+        watch: Callable[[int, int], None] | None = None, world: World = ALONE,
     ) -> "Reference":
         """The reference of a data set, from the cache or computed; `watch` is called with (images done, total).
 
         Of more than `limit` images, a regular subset is taken. The cache file in `home` (by default in the user's cache
         folder) is named after the fingerprint of the images, their size and preprocessing, and the extractor: it is
-        never stale.
+        never stale. Several processes compute it together; the first one's cache counts.
 
         Raises:
-            SnriseError: for a `limit` below 2, or a file that cannot be written.
+            SnriseError: for a `limit` below 2, a file that cannot be written, or processes with other images.
         """
         require(limit >= 2, "Reference.limit", limit, "2 images or more")
         indices = range(0, len(dataset), -(-len(dataset) // limit))
         prepared = dataset.preparation
         key = f"({LAYOUT}, {dataset.fingerprint!r}, {prepared}, {extractor.name!r}, {indices})"
-        name = f"{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
-        file = (home or cache_home() / "features") / name
-        kept = _read(file)
-        if kept is None:
-            kept = _compute(dataset, extractor, indices, watch)
-            try:
-                write_atomically(file, save(kept))
-            except SnriseError:
-                if _read(file) is None:  # else another process has written the same meanwhile
-                    raise
+        digest = hashlib.sha256(key.encode()).hexdigest()[:20]
+        file = (home or cache_home() / "features") / f"{extractor.name}-{digest}.safetensors"
+        world.agree("reference", {"images": digest})
+        found = world.parts(_read(file) if world.leads else None)
+        kept = found[0] if found else _compute(dataset, extractor, indices, watch, world)
+        if not found:
+            world.first(lambda: _keep(file, kept))
         return cls(dataset=dataset, extractor=extractor, indices=indices, **kept)
 
     def __len__(self) -> int:
@@ -74,15 +72,24 @@ class Reference:
 
 
 def _compute(
-    dataset: ByIndex, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None
+    dataset: ByIndex, extractor: Extractor, indices: range, watch: Callable[[int, int], None] | None, world: World
 ) -> dict[str, Tensor]:
-    parts = []
-    for first in range(0, len(indices), BATCH):
-        parts.append(Statistics.of(dataset.images(indices[first : first + BATCH]), extractor))
+    parts: list[Statistics] = []
+    for first, firsts in world.rounds(range(0, len(indices), BATCH)):
+        images = None if first is None else dataset.images(indices[first : first + BATCH])
+        parts += Statistics.of_all(images, extractor, world)
         if watch is not None:
-            watch(min(len(indices), first + BATCH), len(indices))
+            watch(min(len(indices), firsts[-1] + BATCH), len(indices))
     whole = Statistics.joined(parts)
     return {"features": whole.features, "power": whole.power}
+
+
+def _keep(file: Path, kept: dict[str, Tensor]) -> None:
+    try:
+        write_atomically(file, save(kept))
+    except SnriseError:
+        if _read(file) is None:  # else another process has written the same meanwhile
+            raise
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:

@@ -14,6 +14,7 @@ from snrise._errors import SnriseError
 from snrise.evaluation.judging import judge, measures
 from snrise.evaluation.reference import Reference
 from snrise.files import write_atomically
+from snrise.parallel import ALONE, World
 from snrise.trained import Trained
 
 __all__ = ["Way", "counted", "sweep", "ways"]
@@ -71,15 +72,16 @@ class counted:
 
 def sweep(
     opened: Callable[[float | None], Trained], chosen: Sequence[Way], reference: Reference, *, number: int,
-    seeds: int, file: Path, batch: int = 64, watch: Callable[[float], None] | None = None,
+    seeds: int, file: Path, batch: int = 64, watch: Callable[[float], None] | None = None, world: World = ALONE,
 ) -> Iterator[dict[str, Any]]:
     """Yield the results of each combination and seed, read from the file, or else measured and added to it.
 
     `opened` gives the network for a width of the average, None for the run's own. A result is a line of JSON: settings,
     seed, network evaluations an image, seconds, and the numbers of `judge`. `watch` is called with the number of
-    pictures made in total.
+    pictures made in total. Several processes make the pictures together, and all get the results; seconds are the sum
+    of theirs.
     """
-    lines = _whole(file)
+    lines = world.first(lambda: _whole(file))
     done, expected = {_key(line): line for line in lines}, measures(reference.extractor).keys()
     for before, (way, seed) in enumerate(product(chosen, range(seeds))):
         trained = opened(way.ema)
@@ -88,23 +90,26 @@ def sweep(
             "features": reference.extractor.name, "images_seen": trained.images_seen,
             "data": reference.dataset.fingerprint,
         }
+        world.agree("sweep", {"weights": trained.fingerprint, "asked": _key(asked)})
         line = done.get(_key(asked), {})
         if not line.keys() >= expected:  # a metric may have been added since
-            line = asked | _measure(trained, way, reference, number, seed, batch, _from(before * number, watch))
+            told = _from(before * number, watch)
+            line = asked | _measure(trained, way, reference, number, seed, batch, told, world)
             lines.append(line)
-            write_atomically(file, "".join(json.dumps(one) + "\n" for one in lines).encode())
+            world.first(lambda: write_atomically(file, "".join(json.dumps(one) + "\n" for one in lines).encode()))
         yield line
 
 
 def _measure(
     trained: Trained, way: Way, reference: Reference, number: int, seed: int, batch: int,
-    watch: Callable[[float], None] | None,
+    watch: Callable[[float], None] | None, world: World,
 ) -> dict[str, Any]:
     spent: list[float] = []
     with counted(trained.network) as calls:
-        parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch, watch=watch)
-        judgement = judge(_timed(parts, spent), reference)
-    return {"evaluations": calls.count / number, "seconds": sum(spent)} | judgement.as_json()
+        parts = trained.with_sampling(way.settings).samples(number, seed=seed, batch=batch, watch=watch, world=world)
+        judgement = judge(_timed(parts, spent), reference, world=world)
+    evaluations, seconds = map(sum, zip(*world.gathered((calls.count, sum(spent))), strict=True))
+    return {"evaluations": evaluations / number, "seconds": seconds} | judgement.as_json()
 
 
 def _from(before: int, watch: Callable[[float], None] | None) -> Callable[[float], None] | None:

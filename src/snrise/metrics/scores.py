@@ -18,6 +18,7 @@ from snrise.metrics.frechet import frechet, frechet_caution
 from snrise.metrics.kernel import kernel_distance
 from snrise.metrics.neighbours import prdc
 from snrise.metrics.spectrum import radial_power, spectral_distance
+from snrise.parallel import World
 
 __all__ = ["Better", "Metric", "PrdcScores", "Score", "Statistics"]
 
@@ -80,6 +81,13 @@ class Statistics:
     def of(cls, images: UInt8[Tensor, "n 3 h w"], extractor: Extractor) -> "Statistics":
         """Those of images."""
         return cls(extractor=extractor, features=extractor(images), power=radial_power(images))
+
+    @classmethod
+    def of_all(cls, images: UInt8[Tensor, "n 3 h w"] | None, extractor: Extractor, world: World) -> list["Statistics"]:
+        """Those of the images of each process, by rank, without the ones that have none."""
+        mine = None if images is None or not len(images) else cls.of(images, extractor)
+        told = world.parts(None if mine is None else {"features": mine.features, "power": mine.power})
+        return [cls(extractor=extractor, **theirs) for theirs in told]
 
     @classmethod
     def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":

@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from snrise._typing import Labels
 from snrise.construct import construct, plain
 from snrise.files import held, write_atomically
 from snrise.generation import Generation, State, generate, trajectory
+from snrise.parallel import ALONE, World
 from snrise.samplers import Grid
 from snrise.trained import Trained
 
@@ -65,16 +67,20 @@ class Gallery:
         return self.trained.labels(numbers, self.seed, self.classes)
 
     def draw(
-        self, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
+        self, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None, world: World = ALONE
     ) -> Iterator[UInt8[Tensor, "k 3 h w"]]:
-        """Yield the pictures of some numbers in batches, as `generate` does."""
-        return self._draw(numbers, self.labels(numbers), batch, watch)
+        """Yield the pictures of some numbers in batches, as `generate` does; of several processes, all to each."""
+        for images in self._draw(numbers, self.labels(numbers), batch, watch, world):
+            for part in world.parts({"images": images}):
+                yield part["images"]
 
     def _draw(
-        self, numbers: range, labels: Labels | None, batch: int, watch: Callable[[float], None] | None
+        self, numbers: range, labels: Labels | None, batch: int, watch: Callable[[float], None] | None,
+        world: World = ALONE,
     ) -> Iterator[Tensor]:
         return generate(
-            self.generation, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start, watch=watch
+            self.generation, labels, len(numbers), seed=self.seed, batch=batch, first=numbers.start, watch=watch,
+            world=world,
         )
 
     def states(self, numbers: range) -> Iterator[State]:
@@ -90,6 +96,11 @@ class Gallery:
             "schedule": plain(config.schedule), "sampling": plain(config.sampling),
         }
 
+    def identities(self) -> dict[str, str]:
+        """What identifies the weights of the run, and of the weaker one if there is one."""
+        weak = {} if self.weak is None else {"weak weights": self.weak.fingerprint}
+        return {"weights": self.trained.fingerprint, **weak}
+
     def origin(self) -> dict[str, Any]:
         """The settings, and the versions and device used."""
         device = self.generation.device.type
@@ -97,9 +108,12 @@ class Gallery:
         return self.settings() | {"made_with": made}
 
     def fill(
-        self, folder: Path, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None
+        self, folder: Path, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None,
+        world: World = ALONE,
     ) -> Iterator[int]:
         """Write the missing ones of `folder/000000.png` …; yield how many exist, at the start and after each batch.
+
+        Several processes take batches in turn, and get the numbers after each round.
 
         A batch with a missing picture is computed whole, so that a picture is the same to the last bit after any
         interruption. `watch` is called more often, with pictures in progress counted by the fraction of their steps.
@@ -107,20 +121,26 @@ class Gallery:
         Raises:
             SnriseError: if the folder holds pictures of other settings, or another process is filling it.
         """
-        with held(folder):
-            self._settle(folder, numbers)
-            labels = self.labels(numbers)
-            done = {i for i in numbers if _is_whole(folder / _name(i))}
+        with ExitStack() as stack:
+            world.first(lambda: stack.enter_context(held(folder)))
+            done = set(world.first(lambda: self._existing(folder, numbers)))
             yield len(done)
-            for begin in range(0, len(numbers), batch):
-                part = numbers[begin : begin + batch]
-                if done.issuperset(part):
-                    continue
-                own = None if labels is None else labels[begin : begin + batch]
-                (images,) = self._draw(part, own, batch, _from(len(done), len(set(part) - done) / len(part), watch))
-                self._write(folder, {i: k for k, i in enumerate(part) if i not in done}, images, own)
-                done.update(part)
+            labels = self.labels(numbers)
+            parts = [numbers[begin : begin + batch] for begin in range(0, len(numbers), batch)]
+            for mine, dealt in world.rounds([part for part in parts if not done.issuperset(part)]):
+                new = {i for part in dealt for i in part} - done
+                if mine is not None:
+                    own = None if labels is None else labels[mine.start - numbers.start :][: len(mine)]
+                    (images,) = self._draw(mine, own, batch, _from(len(done), len(new) / len(mine), watch))
+                    self._write(folder, {i: k for k, i in enumerate(mine) if i in new}, images, own)
+                world.largest(0)  # all of them have written theirs
+                done |= new
                 yield len(done)
+
+    def _existing(self, folder: Path, numbers: range) -> list[int]:
+        """The numbers of the pictures that are there, made as these are."""
+        self._settle(folder, numbers)
+        return [i for i in numbers if _is_whole(folder / _name(i))]
 
     def _write(self, folder: Path, places: dict[int, int], images: Tensor, labels: Labels | None) -> None:
         """Write pictures, given by their numbers and positions in the batch."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from snrise._errors import invalid
 from snrise.config import Parallel
 from snrise.data import Batch
 from snrise.experiment import Experiment
@@ -53,13 +52,7 @@ def check_alike(
 ) -> None:
     """Raise unless all processes are at the same point of the same run on the same data."""
     seen = f"a run at {state.images_seen:,} images, position {state.position:,}"
-    mine = {"folder": seen, "settings": settings, "data": facts["fingerprint"]}
-    for rank, theirs in enumerate(all_of := world.gathered(mine)):
-        for name, value in theirs.items():
-            if value != all_of[0][name]:
-                got, allowed = (value, all_of[0][name]) if name != "settings" else ("others", "the same")
-                fix = "every process needs the same script, settings and data, and a folder that all of them see"
-                raise invalid(f"{folder.path}: {name} of process {rank}", got, f"{allowed}, as in process 0", fix)
+    world.agree(str(folder.path), {"folder": seen, "settings": settings, "data": facts["fingerprint"]})
 
 
 def share_skipped(world: World, skipped: dict[int, str]) -> None:
