@@ -124,9 +124,6 @@ def train(folder, settings, steps=None, nan=(), unreadable=None):
         if not torch.is_grad_enabled():  # grids of samples
             return
         z, logsnr, labels = inputs
-        if not torch.is_grad_enabled():  # grids of samples
-            return
-        z, logsnr, labels = inputs
         seen.extend([hashlib.sha1(one.numpy().tobytes()).hexdigest(), level.item(), label.item()]
                     for one, level, label in zip(z.detach(), logsnr, labels, strict=True))
 

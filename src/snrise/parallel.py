@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
 
-__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share"]
+__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "restarts", "share"]
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ TIMEOUT = timedelta(minutes=30)
 BUCKET = 64 * 2**20
 #: Where in the group's store a process that stops says why, and those that notice a loss say so.
 REASON, LOST = "snrise/reason", "snrise/lost"
+#: Where a process that starts asks for the name of what this start keeps in the store, and where it is told.
+ASKS, TOLD = "snrise/asks", "snrise/told"
 #: Seconds in which the others have to notice a loss, to find out who is missing.
 PATIENCE = 3.0
 
@@ -55,6 +58,11 @@ def share(count: int, rank: int, size: int) -> range:
 def launched() -> bool:
     """Whether torchrun has started this process."""
     return "WORLD_SIZE" in os.environ
+
+
+def restarts() -> int:
+    """How often torchrun has started its processes on this machine again because one of them had failed."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def beside() -> int:
@@ -107,6 +115,16 @@ class World:
     def leads(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
+
+    def __str__(self) -> str:
+        """How many there are, and how often torchrun has restarted them.
+
+        >>> str(World(size=2)), str(ALONE)
+        ('2 processes', '1 process')
+        """
+        count = f"{self.size} process{'' if self.alone else 'es'}"
+        allowed = os.environ.get("TORCHELASTIC_MAX_RESTARTS")
+        return f"{count} after {restarts()} of {allowed} restarts" if restarts() else count
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process: of several GPUs, unless one is named, the one of its number on the machine."""
@@ -257,13 +275,45 @@ def _join(timeout: timedelta) -> None:
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     if gpus:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
+    rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timeout)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=_fresh_store(rank, size, timeout), rank=rank,
+            world_size=size, timeout=timeout,
+        )
     except (RuntimeError, ValueError) as error:
-        rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
         raise Disconnected(
             f"process {rank} of {size}: the others cannot be reached: {str(error).splitlines()[0]}; start all of them"
         ) from error
+
+
+def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
+    """The group's store, without what earlier starts left there.
+
+    torchrun keeps one store over its restarts, with the addresses of processes that are dead, and its count of restarts
+    differs between machines. So process 0 draws a name for what this start keeps, and tells it to each process that
+    asks by a name of its own, until all have said that they know.
+    """
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0), is_master=rank == 0 and not kept, timeout=timeout,
+        wait_for_workers=False, multi_tenant=True,
+    )
+    name, until = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    if rank:
+        store.set(f"{ASKS}/{rank}", name)
+        name = store.get(f"{TOLD}/{name}").decode()
+        store.set(f"{name}/{rank}", "knows")
+    missing = [] if rank else [*range(1, size)]
+    while missing:
+        for other in missing:
+            if store.check([f"{ASKS}/{other}"]):
+                store.set(f"{TOLD}/{store.get(f'{ASKS}/{other}').decode()}", name)
+        missing = [other for other in missing if not store.check([f"{name}/{other}"])]
+        if time.monotonic() > until:
+            raise RuntimeError(f"no sign of process {', '.join(map(str, missing))}")
+        time.sleep(0.02)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined,no-any-return]
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -7,6 +7,7 @@ from typing import Any
 from snrise._errors import SnriseError
 from snrise.checkpoint import Checkpoint
 from snrise.experiment import Experiment
+from snrise.parallel import ALONE, World, launched, restarts
 from snrise.runs.folder import RunFolder
 from snrise.trained import newest
 from snrise.training import TrainState, load_latest, start_from
@@ -15,9 +16,12 @@ __all__ = ["data_facts", "resume"]
 
 
 def resume(
-    state: TrainState, experiment: Experiment, folder: RunFolder, facts: Mapping[str, Any], tell: Callable[[str], None]
+    state: TrainState, experiment: Experiment, folder: RunFolder, facts: Mapping[str, Any], tell: Callable[[str], None],
+    world: World = ALONE,
 ) -> Checkpoint | None:
     """Load the newest whole checkpoint of a folder; None if there is none, and the run is at its start.
+
+    Under torchrun, the line that says so also says how many processes and restarts there are.
 
     Raises:
         SnriseError: if the checkpoint is of a run on other data than those of `facts`.
@@ -26,11 +30,13 @@ def resume(
     for problem in broken:
         tell(f"passed over a broken checkpoint: {problem}")
     if checkpoint is None:
+        if restarts():
+            tell(f"beginning anew on {world}: there is no checkpoint yet")
         if experiment.start is not None:
             _initialise(state, newest(Path(experiment.start)), tell)
         return None
     _check_data(folder, checkpoint.extra, facts, tell)
-    tell(f"going on from {state.images_seen:,} images ({checkpoint.path})")
+    tell(f"going on from {state.images_seen:,} images{f' on {world}' if launched() else ''} ({checkpoint.path})")
     return checkpoint
 
 

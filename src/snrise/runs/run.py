@@ -63,7 +63,7 @@ class Run:
             self.facts = data_facts(experiment, self.config.made_with["data"])
             self.world.copy_([*experiment.network.state_dict().values()])
             self.state = TrainState.of(experiment)
-            checkpoint = resume(self.state, experiment, self.folder, self.facts, self.tell)
+            checkpoint = resume(self.state, experiment, self.folder, self.facts, self.tell, self.world)
             check_alike(self.world, self.folder, self.state, to_yaml(settings), self.facts)
             self.journal = Journal(experiment, self.folder, self.config)
             self.world.first(lambda: self._open(None if checkpoint is None else checkpoint.extra))
