@@ -7,6 +7,7 @@ started by torchrun, whose environment variables say how many there are.
 import json
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +30,8 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 #: Bytes of gradients that are summed at a time.
 BUCKET = 64 * 2**20
-#: Where in the group's store a process that stops says why, and those that notice a loss say so.
-REASON, LOST = "snrise/reason", "snrise/lost"
+#: Where in the group's store a process that stops says why, those that notice a loss say so, and those that know why.
+REASON, LOST, KNOWN = "snrise/reason", "snrise/lost", "snrise/known"
 #: Where a process that starts asks for the name of what this start keeps in the store, and where it is told.
 ASKS, TOLD = "snrise/asks", "snrise/told"
 #: Seconds in which the others have to notice a loss, to find out who is missing.
@@ -211,11 +212,26 @@ class World:
         """Leave the group because of an error, so that the others end at their next step, and know why."""
         if self.alone or not dist.is_initialized():
             return
-        if not isinstance(error, Disconnected):
-            text = " ".join(str(error).split()) or type(error).__name__
-            with suppress(RuntimeError):
-                dist.distributed_c10d._get_default_store().compare_set(REASON, "", f"process {self.rank}: {text}")
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = None if isinstance(error, Disconnected) else f"process {self.rank}: {text}"
+        store = dist.distributed_c10d._get_default_store()
+        _answer(lambda: self._depart(store, reason))
         dist.destroy_process_group()
+        if self.leads and not _agents_store():  # it ends with this process: the others have to read it before
+            _answer(lambda: self._marked(store, KNOWN, self.size))
+
+    def _depart(self, store: dist.Store, reason: str | None) -> None:
+        if reason is not None:
+            store.compare_set(REASON, "", reason)
+        store.set(f"{KNOWN}/{self.rank}", "1")
+
+    def _marked(self, store: dist.Store, mark: str, enough: int) -> set[int]:
+        """Who has left this mark, once so many have, or after some patience."""
+        until, marked = time.monotonic() + PATIENCE, {self.rank}
+        while len(marked) < enough and time.monotonic() < until:
+            marked |= {rank for rank in range(self.size) if store.check([f"{mark}/{rank}"])}
+            time.sleep(0.02)
+        return marked
 
     @contextmanager
     def leaving(self) -> Iterator[None]:
@@ -236,18 +252,16 @@ class World:
 
     def _cause(self, error: RuntimeError) -> str:
         """Why the group has broken, as far as is known."""
-        heard = {self.rank}
-        try:
-            store = dist.distributed_c10d._get_default_store()
-            if store.check([REASON]):
-                return f"stopped because of {store.get(REASON).decode()}"
+        store = dist.distributed_c10d._get_default_store()
+
+        def ask() -> tuple[str | None, set[int]]:
             store.set(f"{LOST}/{self.rank}", "1")
-            until = time.monotonic() + PATIENCE
-            while self.size - len(heard) > 1 and time.monotonic() < until:
-                heard |= {rank for rank in range(self.size) if store.check([f"{LOST}/{rank}"])}
-                time.sleep(0.02)
-        except (RuntimeError, ValueError):  # the store has gone with the process that kept it
-            pass
+            heard = self._marked(store, LOST, 1 if store.check([REASON]) else self.size - 1)
+            return (store.get(REASON).decode() if store.check([REASON]) else None), heard
+
+        reason, heard = _answer(ask) or (None, {self.rank})
+        if reason is not None:
+            return f"stopped because of {reason}"
         missing = ", ".join(str(rank) for rank in range(self.size) if rank not in heard)
         line = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].split(". ")[0]
         return (
@@ -258,6 +272,39 @@ class World:
 
 #: One process.
 ALONE = World()
+
+
+def _answer(ask: Callable[[], T]) -> T | None:
+    """What is asked of the store; None if it has gone with its process, or does not answer, which it may never do."""
+    answers: list[T] = []
+
+    def wait() -> None:
+        with suppress(RuntimeError, ValueError):
+            answers.append(ask())
+
+    thread = threading.Thread(target=wait, daemon=True)
+    with _hushed():
+        thread.start()
+        thread.join(2 * PATIENCE)
+    return answers[0] if answers else None
+
+
+def _agents_store() -> bool:
+    """Whether torchrun itself keeps the store."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what PyTorch's libraries print: for a store that has gone, pages of stack frames."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _number(name: str, default: int) -> int:
@@ -294,10 +341,9 @@ def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
     differs between machines. So process 0 draws a name for what this start keeps, and tells it to each process that
     asks by a name of its own, until all have said that they know.
     """
-    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0), is_master=rank == 0 and not kept, timeout=timeout,
-        wait_for_workers=False, multi_tenant=True,
+        os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0), is_master=rank == 0 and not _agents_store(),
+        timeout=timeout, wait_for_workers=False, multi_tenant=True,
     )
     name, until = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
     if rank:
@@ -313,7 +359,7 @@ def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
         if time.monotonic() > until:
             raise RuntimeError(f"no sign of process {', '.join(map(str, missing))}")
         time.sleep(0.02)
-    return dist.PrefixStore(name, store)  # type: ignore[attr-defined,no-any-return]
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,9 @@ class Run:
         generation = Generation.of(self.config, self.state.ema.averaged(self.state.network))
         images = torch.cat(list(generate(generation, labels, count, context=self.data.contexts(count), seed=seed)))
         path = self.folder.samples / f"{self.state.images_seen:012d}.png"
-        path.parent.mkdir(exist_ok=True)
-        sample_grid(images).save(path)
+        picture = BytesIO()
+        sample_grid(images).save(picture, "PNG")
+        write_atomically(path, picture.getvalue())
         return str(path)
 
     def save(self) -> Path:
