@@ -7,11 +7,9 @@ started by torchrun, whose environment variables say how many there are.
 import json
 import os
 import re
-import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, final
@@ -21,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
+from snrise.store import LINGER, PATIENCE, answer, fresh, of_torchrun
 
 __all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "restarts", "share"]
 
@@ -32,10 +31,6 @@ TIMEOUT = timedelta(minutes=30)
 BUCKET = 64 * 2**20
 #: Where in the group's store a process that stops says why, those that notice a loss say so, and those that know why.
 REASON, LOST, KNOWN = "snrise/reason", "snrise/lost", "snrise/known"
-#: Where a process that starts asks for the name of what this start keeps in the store, and where it is told.
-ASKS, TOLD = "snrise/asks", "snrise/told"
-#: Seconds in which the others have to notice a loss, to find out who is missing.
-PATIENCE = 3.0
 
 
 class Disconnected(SnriseError):
@@ -215,19 +210,19 @@ class World:
         text = " ".join(str(error).split()) or type(error).__name__
         reason = None if isinstance(error, Disconnected) else f"process {self.rank}: {text}"
         store = dist.distributed_c10d._get_default_store()
-        _answer(lambda: self._depart(store, reason))
+        answer(lambda: self._depart(store, reason))
         dist.destroy_process_group()
-        if self.leads and not _agents_store():  # it ends with this process: the others have to read it before
-            _answer(lambda: self._marked(store, KNOWN, self.size))
+        if self.leads and not of_torchrun():  # it ends with this process: the others have to read it before
+            answer(lambda: self._marked(store, KNOWN, self.size, LINGER if store.check([REASON]) else PATIENCE), LINGER)
 
-    def _depart(self, store: dist.Store, reason: str | None) -> None:
+    def _depart(self, store: "dist.Store", reason: str | None) -> None:
         if reason is not None:
             store.compare_set(REASON, "", reason)
         store.set(f"{KNOWN}/{self.rank}", "1")
 
-    def _marked(self, store: dist.Store, mark: str, enough: int) -> set[int]:
-        """Who has left this mark, once so many have, or after some patience."""
-        until, marked = time.monotonic() + PATIENCE, {self.rank}
+    def _marked(self, store: "dist.Store", mark: str, enough: int, seconds: float = PATIENCE) -> set[int]:
+        """Who has left this mark, once so many have, or after some time."""
+        until, marked = time.monotonic() + seconds, {self.rank}
         while len(marked) < enough and time.monotonic() < until:
             marked |= {rank for rank in range(self.size) if store.check([f"{mark}/{rank}"])}
             time.sleep(0.02)
@@ -259,7 +254,7 @@ class World:
             heard = self._marked(store, LOST, 1 if store.check([REASON]) else self.size - 1)
             return (store.get(REASON).decode() if store.check([REASON]) else None), heard
 
-        reason, heard = _answer(ask) or (None, {self.rank})
+        reason, heard = answer(ask) or (None, {self.rank})
         if reason is not None:
             return f"stopped because of {reason}"
         missing = ", ".join(str(rank) for rank in range(self.size) if rank not in heard)
@@ -272,39 +267,6 @@ class World:
 
 #: One process.
 ALONE = World()
-
-
-def _answer(ask: Callable[[], T]) -> T | None:
-    """What is asked of the store; None if it has gone with its process, or does not answer, which it may never do."""
-    answers: list[T] = []
-
-    def wait() -> None:
-        with suppress(RuntimeError, ValueError):
-            answers.append(ask())
-
-    thread = threading.Thread(target=wait, daemon=True)
-    with _hushed():
-        thread.start()
-        thread.join(2 * PATIENCE)
-    return answers[0] if answers else None
-
-
-def _agents_store() -> bool:
-    """Whether torchrun itself keeps the store."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Without what PyTorch's libraries print: for a store that has gone, pages of stack frames."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _number(name: str, default: int) -> int:
@@ -323,43 +285,16 @@ def _join(timeout: timedelta) -> None:
     if gpus:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
     rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    address = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
     try:
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=_fresh_store(rank, size, timeout), rank=rank,
+            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=fresh(*address, rank, size, timeout), rank=rank,
             world_size=size, timeout=timeout,
         )
     except (RuntimeError, ValueError) as error:
         raise Disconnected(
             f"process {rank} of {size}: the others cannot be reached: {str(error).splitlines()[0]}; start all of them"
         ) from error
-
-
-def _fresh_store(rank: int, size: int, timeout: timedelta) -> dist.Store:
-    """The group's store, without what earlier starts left there.
-
-    torchrun keeps one store over its restarts, with the addresses of processes that are dead, and its count of restarts
-    differs between machines. So process 0 draws a name for what this start keeps, and tells it to each process that
-    asks by a name of its own, until all have said that they know.
-    """
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0), is_master=rank == 0 and not _agents_store(),
-        timeout=timeout, wait_for_workers=False, multi_tenant=True,
-    )
-    name, until = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
-    if rank:
-        store.set(f"{ASKS}/{rank}", name)
-        name = store.get(f"{TOLD}/{name}").decode()
-        store.set(f"{name}/{rank}", "knows")
-    missing = [] if rank else [*range(1, size)]
-    while missing:
-        for other in missing:
-            if store.check([f"{ASKS}/{other}"]):
-                store.set(f"{TOLD}/{store.get(f'{ASKS}/{other}').decode()}", name)
-        missing = [other for other in missing if not store.check([f"{name}/{other}"])]
-        if time.monotonic() > until:
-            raise RuntimeError(f"no sign of process {', '.join(map(str, missing))}")
-        time.sleep(0.02)
-    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

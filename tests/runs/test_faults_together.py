@@ -32,8 +32,8 @@ PARALLEL = {"ddp": ()}
 IMAGES, BATCH = 240, 8
 SETTINGS = ("data.flip=true", "training.class_dropout=0.3", f"training.images={IMAGES}", "log.every=24",
             f"log.checkpoint={BATCH}", "log.samples=40", "log.keep=4")
-#: Seconds after which these tests' processes give up one that does not answer.
-PATIENCE = 5
+#: Seconds after which processes give up one that does not answer, where it stops for good.
+PATIENCE = 15
 GOES_ON = "the same command goes on from the last checkpoint"
 
 
@@ -67,10 +67,10 @@ def cut_off():
             pass
 
 
-def disturbed(arguments, nan=(), unreadable=(), cut=None):
+def disturbed(arguments, nan=(), unreadable=(), cut=None, patience=None):
     """`snrise` in one of several processes, whose data or network fail at the image of a number."""
     join, batches_of = parallel._join, runs.run.batches_of
-    parallel._join = lambda timeout: join(timedelta(seconds=PATIENCE))
+    parallel._join = lambda timeout: join(timeout if patience is None else timedelta(seconds=patience))
 
     def spoilt(data, *more):
         data = together.Spoilt(data, nan, unreadable)
@@ -98,10 +98,11 @@ class Case:
     def saved(self):
         return self.folder / "checkpoints"
 
-    def begin(self, folder=None, size=None, nan=(), unreadable=(), cut=None):
+    def begin(self, folder=None, size=None, nan=(), unreadable=(), cut=None, patience=None):
         """The one command, in processes to which this happens."""
         arguments = ("train", self.home / "tiny.yaml", *self.settings, "--out", folder or self.folder)
-        return together.start(self.home / "said", size or self.size, disturbed, arguments, nan, unreadable, cut)
+        fault = nan, unreadable, cut, patience
+        return together.start(self.home / "said", size or self.size, disturbed, arguments, *fault)
 
     def rank(self):
         return self.draw.randrange(self.size)
@@ -280,7 +281,7 @@ def test_one_computes_what_is_not_finite(begun, size, policy):
 @pytest.mark.parametrize(("size", "first"), [(2, True), (3, False)])
 def test_one_stops_answering_for_good(begun, size, first):
     case = begun(size)
-    processes, rank = case.begin(), 0 if first else case.draw.randrange(1, size)
+    processes, rank = case.begin(patience=PATIENCE), 0 if first else case.draw.randrange(1, size)
     case.at_some_moment(processes)
     os.kill(processes[rank].pid, signal.SIGSTOP)
     try:
