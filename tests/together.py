@@ -81,8 +81,10 @@ def _work(folder, rank, size, port, function, arguments):
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "COLUMNS": "500"}
     scramble(1000 + rank)
     with contextlib.ExitStack() as stack:
-        for name, redirect in (("out", contextlib.redirect_stdout), ("err", contextlib.redirect_stderr)):
-            stack.enter_context(redirect(stack.enter_context((folder / f"{rank}.{name}").open("w", buffering=1))))
+        for name, number, redirect in (("out", 1, contextlib.redirect_stdout), ("err", 2, contextlib.redirect_stderr)):
+            file = stack.enter_context((folder / f"{rank}.{name}").open("w", buffering=1))
+            stack.enter_context(redirect(file))
+            os.dup2(file.fileno(), number)  # what libraries print too
         try:
             noted = function(*arguments)
         except SnriseError as error:
@@ -98,7 +100,7 @@ def command(*arguments):
 
 
 class Spoilt:
-    """Data of which some images of the stream are not a number, and one of which this process cannot be read."""
+    """Data of which some images of the stream are not a number, and reading others raises these errors, by number."""
 
     def __init__(self, data, numbers, unreadable):
         self.data, self.numbers, self.unreadable = data, numbers, unreadable
@@ -115,23 +117,20 @@ class Spoilt:
     def _spoilt(self, batch):
         first = batch.position + batch.begin
         for number in range(first, first + len(batch.images)):
-            if number == self.unreadable:
-                raise SnriseError(f"image {number} is broken")
+            if number in self.unreadable:
+                raise self.unreadable[number]
             if number in self.numbers:
                 batch = batch._replace(images=to_float(batch.images))
                 batch.images[number - first] = torch.nan
         return batch
 
 
-def train(folder, settings, steps=None, nan=(), unreadable=None):
+def train(folder, settings, steps=None, nan=(), unreadable=()):
     """Train a run, or some steps of it; what each step saw, and what its report says."""
     experiment = Experiment.of(config(*settings))
     seen, steps_seen, told = [], [], []
 
     def looked(module, inputs):
-        if not torch.is_grad_enabled():  # grids of samples
-            return
-        z, logsnr, labels = inputs
         if not torch.is_grad_enabled():  # grids of samples
             return
         z, logsnr, labels = inputs

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar, final
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from snrise._errors import SnriseError, invalid, require
 from snrise.sharding import Rows, rows
+from snrise.store import LINGER, PATIENCE, answer, fresh, of_torchrun
 
-__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "share", "started"]
+__all__ = ["ALONE", "Disconnected", "World", "beside", "launched", "restarts", "share", "started"]
 
 T = TypeVar("T")
 
@@ -29,10 +30,8 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 #: Bytes of gradients that are summed at a time.
 BUCKET = 64 * 2**20
-#: Where in the group's store a process that stops says why, and those that notice a loss say so.
-REASON, LOST = "snrise/reason", "snrise/lost"
-#: Seconds in which the others have to notice a loss, to find out who is missing.
-PATIENCE = 3.0
+#: Where in the group's store a process that stops says why, those that notice a loss say so, and those that know why.
+REASON, LOST, KNOWN = "snrise/reason", "snrise/lost", "snrise/known"
 #: Longer texts that differ between processes are not shown.
 SHOWN = 80
 
@@ -63,6 +62,11 @@ def launched() -> bool:
 def started() -> int:
     """How many processes torchrun has started, this one included; 1 without it. Nothing is joined."""
     return _number("WORLD_SIZE", 1)
+
+
+def restarts() -> int:
+    """How often torchrun has started its processes on this machine again because one of them had failed."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
 
 
 def beside() -> int:
@@ -116,6 +120,16 @@ class World:
     def leads(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
+
+    def __str__(self) -> str:
+        """How many there are, and how often torchrun has restarted them.
+
+        >>> str(World(size=2)), str(ALONE)
+        ('2 processes', '1 process')
+        """
+        count = f"{self.size} process{'' if self.alone else 'es'}"
+        allowed = os.environ.get("TORCHELASTIC_MAX_RESTARTS")
+        return f"{count} after {restarts()} of {allowed} restarts" if restarts() else count
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process: of several GPUs, unless one is named, the one of its number on the machine."""
@@ -271,11 +285,26 @@ class World:
         """Leave the group because of an error, so that the others end at their next step, and know why."""
         if self.alone or not dist.is_initialized():
             return
-        if not isinstance(error, Disconnected):
-            text = " ".join(str(error).split()) or type(error).__name__
-            with suppress(RuntimeError):
-                dist.distributed_c10d._get_default_store().compare_set(REASON, "", f"process {self.rank}: {text}")
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = None if isinstance(error, Disconnected) else f"process {self.rank}: {text}"
+        store = dist.distributed_c10d._get_default_store()
+        answer(lambda: self._depart(store, reason))
         dist.destroy_process_group()
+        if self.leads and not of_torchrun():  # it ends with this process: the others have to read it before
+            answer(lambda: self._marked(store, KNOWN, self.size, LINGER if store.check([REASON]) else PATIENCE), LINGER)
+
+    def _depart(self, store: "dist.Store", reason: str | None) -> None:
+        if reason is not None:
+            store.compare_set(REASON, "", reason)
+        store.set(f"{KNOWN}/{self.rank}", "1")
+
+    def _marked(self, store: "dist.Store", mark: str, enough: int, seconds: float = PATIENCE) -> set[int]:
+        """Who has left this mark, once so many have, or after some time."""
+        until, marked = time.monotonic() + seconds, {self.rank}
+        while len(marked) < enough and time.monotonic() < until:
+            marked |= {rank for rank in range(self.size) if store.check([f"{mark}/{rank}"])}
+            time.sleep(0.02)
+        return marked
 
     @contextmanager
     def leaving(self) -> Iterator[None]:
@@ -322,18 +351,16 @@ class World:
 
     def _cause(self, error: RuntimeError) -> str:
         """Why the group has broken, as far as is known."""
-        heard = {self.rank}
-        try:
-            store = dist.distributed_c10d._get_default_store()
-            if store.check([REASON]):
-                return f"stopped because of {store.get(REASON).decode()}"
+        store = dist.distributed_c10d._get_default_store()
+
+        def ask() -> tuple[str | None, set[int]]:
             store.set(f"{LOST}/{self.rank}", "1")
-            until = time.monotonic() + PATIENCE
-            while self.size - len(heard) > 1 and time.monotonic() < until:
-                heard |= {rank for rank in range(self.size) if store.check([f"{LOST}/{rank}"])}
-                time.sleep(0.02)
-        except (RuntimeError, ValueError):  # the store has gone with the process that kept it
-            pass
+            heard = self._marked(store, LOST, 1 if store.check([REASON]) else self.size - 1)
+            return (store.get(REASON).decode() if store.check([REASON]) else None), heard
+
+        reason, heard = answer(ask) or (None, {self.rank})
+        if reason is not None:
+            return f"stopped because of {reason}"
         missing = ", ".join(str(rank) for rank in range(self.size) if rank not in heard)
         line = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].split(". ")[0]
         return (
@@ -370,10 +397,14 @@ def _join(timeout: timedelta) -> None:
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     if gpus:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
+    rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    address = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timeout)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=fresh(*address, rank, size, timeout), rank=rank,
+            world_size=size, timeout=timeout,
+        )
     except (RuntimeError, ValueError) as error:
-        rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
         raise Disconnected(
             f"process {rank} of {size}: the others cannot be reached: {str(error).splitlines()[0]}; start all of them"
         ) from error

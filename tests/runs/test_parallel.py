@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import together
+from snrise._errors import SnriseError
 from snrise.training import latest, read_header
 from tiny import DOCUMENT, comparable, objects
 from together import wait_for
@@ -147,7 +148,8 @@ def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):
 
 
 def test_an_error_in_one_process_ends_all_with_its_reason(tmp_path):
-    processes = together.start(tmp_path / "said", 3, together.train, tmp_path / "run", PLAIN, None, (), 45)
+    unreadable = {45: SnriseError("image 45 is broken")}
+    processes = together.start(tmp_path / "said", 3, together.train, tmp_path / "run", PLAIN, None, (), unreadable)
     assert processes.codes() == [2, 2, 2]
     said = [processes.said(rank) for rank in range(3)]
     assert said[2] == "error: image 45 is broken\n"

@@ -12,7 +12,7 @@ from snrise.cli.stopping import stop_signals
 from snrise.config import to_yaml
 from snrise.cpu import keep_freed_memory
 from snrise.experiment import Experiment
-from snrise.parallel import World
+from snrise.parallel import World, restarts
 from snrise.runs import Run, RunFolder
 from snrise.runs.starting import paced, prepare, time_for, train_until
 from snrise.training import Report
@@ -66,13 +66,14 @@ def train(
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds = None if budget is None else time_for(budget, given)
     measured = seconds is not None or not dry_run
+    introduce = world.quiet(console.print) if not restarts() else lambda line: None
     experiment, folder = prepare(
         given, data, resolution, start, grow, out=out, device=world.device(device_of(device)), weights=measured,
-        tell=console.print, warn=lambda line: console.print(line, style="yellow"),
+        tell=introduce, warn=lambda line: console.print(line, style="yellow"),
     )
     keep_freed_memory()
     if measured:
-        experiment = paced(experiment, folder, seconds, console.print, world)
+        experiment = paced(experiment, folder, seconds, introduce, world)
     if dry_run:
         if world.leads:
             typer.echo(to_yaml(experiment.settings), nl=False)

@@ -9,7 +9,7 @@ from torch import nn
 from snrise._errors import SnriseError
 from snrise.checkpoint import Checkpoint
 from snrise.experiment import Experiment
-from snrise.parallel import World
+from snrise.parallel import World, launched, restarts
 from snrise.runs.folder import RunFolder
 from snrise.runs.joint import divide
 from snrise.trained import newest
@@ -24,12 +24,16 @@ def begin(
 ) -> tuple[TrainState, Checkpoint | None]:
     """The state of a run, with the header of its newest whole checkpoint, or None if it is at its start.
 
+    Under torchrun, the line that says so also says how many processes and restarts there are.
+
     Raises:
         SnriseError: if the checkpoint is of a run on other data than those of `facts`.
     """
     found, broken = find_whole(folder.checkpoints, experiment.averages != (), world)
     for problem in broken:
         tell(f"passed over a broken checkpoint: {problem}")
+    if found is None and restarts():
+        tell(f"beginning anew on {world}: there is no checkpoint yet")
     if found is None and experiment.start is not None:
         _initialise(experiment.network, newest(Path(experiment.start)), tell)
     world.copy_([*experiment.network.state_dict().values()])
@@ -39,7 +43,7 @@ def begin(
         return state, None
     checkpoint = load_verified(state, found, world)
     _check_data(folder, checkpoint.extra, facts, tell)
-    tell(f"going on from {state.images_seen:,} images ({checkpoint.path})")
+    tell(f"going on from {state.images_seen:,} images{f' on {world}' if launched() else ''} ({checkpoint.path})")
     return state, checkpoint
 
 

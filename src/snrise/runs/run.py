@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,9 @@ class Run:
             return torch.cat(list(generate(generation, labels, count, context=self.data.contexts(count), seed=seed)))
 
     def _write_grid(self, path: Path, images: Tensor) -> None:
-        path.parent.mkdir(exist_ok=True)
-        sample_grid(images).save(path)
+        picture = BytesIO()
+        sample_grid(images).save(picture, "PNG")
+        write_atomically(path, picture.getvalue())
 
     def save(self) -> Path:
         """Write a checkpoint; returns its file."""
