@@ -21,7 +21,7 @@ from snrise.runs import Run
 from tiny import config, scramble
 
 #: Seconds after which a process that should have ended hangs.
-LONG = 60
+LONG = 240
 PRELOADED = ["together", "own"]
 
 
