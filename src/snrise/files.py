@@ -1,32 +1,35 @@
 """Atomic writes, and locks on folders."""
 
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from snrise._errors import SnriseError
 
-__all__ = ["held", "write_atomically", "writing"]
+__all__ = ["held", "in_turn", "write_atomically", "writing"]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, shared: bool = False) -> None:
     """Write a file, or leave it unchanged: see `writing`."""
-    with writing(path) as file:
+    with writing(path, shared=shared) as file:
         file.write(content)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
     """Context manager: what is written into a temporary file becomes the file on exit: fsync, rename, fsync the folder.
 
     If that fails, or an error is raised within, the file is unchanged.
 
+    With `shared`, other processes may write it at once: the last one's content stays.
+
     Raises:
         SnriseError: if it cannot be written, a full disk included.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp" if shared else f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -75,4 +78,18 @@ def held(folder: Path) -> Iterator[None]:
             raise SnriseError(f"{folder}: another process is at work here; {fix}") from None
         except OSError:  # a file system without locks
             pass
+        yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process is within, for the same folder. Where a folder cannot be locked, nobody waits."""
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            number = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, number)
+            fcntl.flock(number, fcntl.LOCK_EX)
+            stack.callback(fcntl.flock, number, fcntl.LOCK_UN)  # closing is not enough if a child has been forked
         yield

@@ -67,6 +67,7 @@ def test_its_python_runs() -> None:
     assert names["betas"].max() == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photos = tmp_path / "path" / "to" / "photos"
