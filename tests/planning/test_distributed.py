@@ -14,10 +14,10 @@ from snrise.networks import build
 from snrise.planning import DEVICES, Cluster, Demand, Link, Traffic, distribute, plan, rehearse, scaling
 from snrise.planning.blocks import blocks, gathered
 from snrise.planning.parallel import BACKWARD
-from tiny import MIXED, NETWORKS, config
+from tiny import NETWORKS, config
 
 H100 = DEVICES["h100"]
-HOW = replace(config("training.batch=8"), network=MIXED)
+HOW = replace(config("training.batch=8"), network=NETWORKS["uvit"]["transformer"])
 EXPERIMENT = Experiment.imagined(HOW, 3)
 #: All of a replica's memory that stays.
 STATIC = ("parameters", "average", "optimizer", "before the step")
@@ -32,9 +32,15 @@ def sizes(network):
     return sum(p.numel() * 4 for p in network.parameters())
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """The plan of one device."""
+    return plan(EXPERIMENT, H100)
+
+
 @pytest.mark.parametrize("parallel", ["auto", "ddp", "fsdp"])
-def test_one_device_is_planned_as_ever(parallel):
-    assert plan(EXPERIMENT, H100, cluster=cluster(1, 1), parallel=parallel) == plan(EXPERIMENT, H100)
+def test_one_device_is_planned_as_ever(alone, parallel):
+    assert plan(EXPERIMENT, H100, cluster=cluster(1, 1), parallel=parallel) == alone
 
 
 def test_replicas_hold_all_and_sum_gradients():

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -18,19 +18,31 @@ from snrise.config import parse
 from snrise.construct import plain as plainly
 from snrise.documents import override
 from snrise.experiment import Experiment
-from snrise.networks import Kind, Level, Stem, UViTConfig, ViTConfig, build
-from snrise.planning import DEVICES, Device, device, plan, probe, rehearse
-from snrise.planning.advice import largest_batch
+from snrise.networks import Kind, Level, Stem, UViTConfig, ViTConfig, build, cost
+from snrise.planning import DEVICES, Device, Rehearsal, device, plan, probe, rehearsal, rehearse
+from snrise.planning.advice import about_resolution, largest_batch, to_fit
 from snrise.planning.rehearsal import Steps
+from snrise.planning.table import rows
 from snrise.training import Precision
 from tiny import MIXED, NETWORKS, config
 
 CONFIGS = [pytest.param(NETWORKS[kind][name], id=name) for kind, name in (
     ("uvit", "mixed"), ("uvit", "wavelet"), ("unet", "deep"), ("vit", "class tokens"))]
 CLASSES = 3
+#: The least there is to plan, for what does not depend on the network.
+LEAST = UViTConfig(levels=(Level(channels=8, blocks=1),), embedding=8)
+
+
 @lru_cache
 def planned(how, classes, device):
     return plan(Experiment.imagined(how, classes), device)
+
+
+def warned(how):
+    """What is unwise about the network of some settings: its table without the memory, which needs no rehearsal."""
+    nothing = Rehearsal(images=1, static={}, gradients=0, kept={}, peak=0, flops=0.0)
+    costs = cost(Experiment.imagined(how).network, how.data.resolution)
+    return about_resolution(how, rows(how, costs, nothing, nothing))
 
 
 def small(megabytes):
@@ -72,27 +84,42 @@ def test_static_memory_is_known():
     size = 4 * sum(p.numel() for p in build(MIXED, CLASSES, device="meta").parameters())
     assert (found.static["parameters"], found.static["average"], found.gradients) == (size, size, size)
     assert found.static["optimizer"] == pytest.approx(2 * size, rel=0.01)
-    muon = planned(of(MIXED, "training.optimizer=muon"), CLASSES, small(500)).step
+    muon = rehearse(Experiment.imagined(of(MIXED, "training.optimizer=muon"), CLASSES), small(500))
     assert size < muon.static["optimizer"] < 2 * size
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**5), st.integers(0, 10**6), st.integers(0, 10**7))
-def test_the_largest_batch_is_the_largest(base, slope, floor, limit):
+@given(st.integers(0, 10**6), st.integers(1, 10**5), st.integers(0, 10**6), st.integers(0, 10**7),
+       st.sampled_from([1, 8, 32, 1000, 10**6]))
+def test_the_largest_batch_is_the_largest(base, slope, floor, limit, first):
     def peak(batch):
         asked.append(batch)
         return max(floor, base + slope * batch)
 
     asked = []
-    found = largest_batch(peak, limit)
+    found = largest_batch(peak, limit, first)
     most = min(65_536, -1 if floor > limit else (limit - base) // slope)
     assert found == max(0, most)
     assert len(asked) < 30
 
 
+def test_a_plan_takes_few_rehearsals(monkeypatch):
+    """The batch as it is, without and with activation checkpointing, two for the largest; the update only once."""
+    done = []
+    for name in ("rehearse", "rehearse_update"):
+        monkeypatch.setattr(rehearsal, name, partial(noted, done, name, getattr(rehearsal, name)))
+    plan(Experiment.imagined(of(LEAST), CLASSES), small(30))
+    assert sorted(done) == [*["rehearse"] * 4, "rehearse_update"]
+
+
+def noted(done, name, function, *arguments):
+    done.append(name)
+    return function(*arguments)
+
+
 def test_the_largest_batch_of_a_run():
-    cpu = small(30)
-    found = planned(of(MIXED), CLASSES, cpu)
-    steps = Steps(Experiment.imagined(of(MIXED), CLASSES), cpu)
+    cpu, how = small(30), of(NETWORKS["uvit"]["wavelet"])
+    found = planned(how, CLASSES, cpu)
+    steps = Steps(Experiment.imagined(how, CLASSES), cpu)
     assert found.largest > 8
     assert steps((), found.largest).peak <= cpu.usable < steps((), found.largest + 1).peak
     assert found.fits
@@ -107,7 +134,8 @@ def followed(how, advice):
     return parse(document)
 
 
-@pytest.mark.parametrize(("which", "megabytes"), [(MIXED, 6.5), (NETWORKS["vit"]["class tokens"], 4.5)])
+@pytest.mark.parametrize(("which", "megabytes"), [
+    (NETWORKS["uvit"]["conv"], 15.6), (NETWORKS["vit"]["no class tokens"], 3.78)])
 def test_advice_that_is_followed_fits(which, megabytes):
     how, cpu = of(which, "training.batch=64"), small(megabytes)
     found = planned(how, CLASSES, cpu)
@@ -121,17 +149,17 @@ def test_advice_that_is_followed_fits(which, megabytes):
 
 def test_activation_checkpointing_is_advised_where_it_saves_most():
     """And at only as many levels as it takes."""
-    how = of(MIXED, "training.batch=64")
     one, two = ("levels.1.checkpoint",), ("levels.1.checkpoint", "levels.0.checkpoint")
-    peaks = [Steps(Experiment.imagined(how, CLASSES), small(500))(chosen, 64).peak for chosen in ((), one, two)]
+    steps = Steps(Experiment.imagined(of(MIXED, "training.batch=64"), CLASSES), small(500))
+    peaks = [steps(chosen, 64).peak for chosen in ((), one, two)]
     for chosen, enough in zip((one, two), itertools.pairwise(peaks), strict=True):
-        found = planned(how, CLASSES, small(sum(enough) / 2 / 0.9 / 1e6))
+        *_, advice = to_fit(steps, sum(enough) // 2, largest=0)
         settings = " ".join(f"network.{setting}=true" for setting in chosen)
-        assert found.advice[-1].startswith(f"{settings} fits: the same result for ")
+        assert advice.startswith(f"{settings} fits: the same result for ")
 
 
 def test_one_image_that_does_not_fit_is_told():
-    found = planned(of(MIXED), CLASSES, small(1))
+    found = planned(of(LEAST), CLASSES, small(0.1))
     assert (found.largest, found.fits) == (0, False)
     assert found.advice == (
         "not even one image fits: fewer channels or blocks, or a larger network.stem, would make it fit",)
@@ -146,7 +174,7 @@ def test_one_image_that_does_not_fit_is_told():
 ])
 def test_operations_at_high_resolutions_are_warned_of(which, image, told):
     how = of(which, f"data.resolution=[{image}, {image}]", "training.batch=1")
-    (warning,) = planned(how, None, small(10**4)).warnings
+    (warning,) = warned(how)
     assert re.match(r"\d\d+% of the operations are at more than 32x32 cells, and 60% is the most that is wise: simple "
                     r"diffusion \(Hoogeboom et al. 2023, sec. 3\)", warning)
     assert warning.endswith(told)
@@ -155,18 +183,23 @@ def test_operations_at_high_resolutions_are_warned_of(which, image, told):
 def test_a_stem_as_advised_is_not_warned_of():
     conv, low = Level(channels=32, blocks=1), Level(channels=64, blocks=6, kind=Kind.TRANSFORMER)
     which = UViTConfig(levels=(conv, conv, low), stem=4, stem_kind=Stem.CONV)
-    assert planned(of(which, "data.resolution=[256, 256]", "training.batch=1"), None, small(10**4)).warnings == ()
+    assert warned(of(which, "data.resolution=[256, 256]", "training.batch=1")) == []
 
 
 def test_the_schedule_is_checked_in_the_same_breath():
-    shifted, plain = (planned(of(MIXED, "data.resolution=[256, 256]", setting), None, small(10**4)).schedule
+    shifted, plain = (planned(of(LEAST, "data.resolution=[256, 256]", setting), None, small(10**4)).schedule
                       for setting in ("schedule.reference=[64, 64]", "schedule.reference=null"))
     assert shifted.ok
     assert "too easy" in "; ".join(plain.problems)
 
 
+def test_a_plan_warns_of_its_network():
+    how = of(LEAST, "data.resolution=[256, 256]", "training.batch=1")
+    assert planned(how, None, small(10**4)).warnings == tuple(warned(how)) != ()
+
+
 def test_time_is_operations_by_the_peak():
-    found = planned(of(MIXED, "training.precision=auto"), CLASSES, DEVICES["h100"])
+    found = planned(of(LEAST, "training.precision=auto"), CLASSES, DEVICES["h100"])
     assert found.precision is Precision.BF16
     assert found.images_per_second(0.5) == pytest.approx(0.5 * 989.4e12 / found.step.flops)
     assert replace(found, precision=Precision.FP32).images_per_second(0.5) < 0.1 * found.images_per_second(0.5)
@@ -196,7 +229,7 @@ def test_a_probe_doubles_the_batch_while_there_is_time(monkeypatch):
     """By a clock on which every look takes a hundredth of a second, whatever the machine does."""
     clock = itertools.count(step=0.01)
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    how = Experiment.imagined(of(MIXED), None, "cpu")
+    how = Experiment.imagined(of(LEAST), None, "cpu")
     largest = {seconds: probe(how, seconds, most=8).batch for seconds in (0.1, 9)}
     assert largest == {0.1: 1, 9: 8}
 
@@ -245,7 +278,7 @@ class Scaled(torch.nn.Module):
 
 
 def test_a_picture_shows_the_plan():
-    found = planned(of(MIXED), CLASSES, small(15))
+    found = replace(planned(of(MIXED), CLASSES, small(500)), device=small(15))
     levels, memory = plots.plan_chart(found).axes
     assert [text.get_text() for text in levels.get_yticklabels()] == [row.name for row in found.rows]
     sums = {bars.get_label(): sum(bar.get_width() for bar in bars) for bars in levels.containers}

@@ -3,10 +3,8 @@
 `plan` is all of it, `scaling` a step on more and more devices; `rehearse` is one training step on fake tensors, which
 `ledger` counts; `probe` times real steps.
 
->>> from snrise import Experiment
->>> from snrise.documents import load
->>> plan(Experiment.imagined(load("emoji-32"), classes=97), device("h100")).whole.parameters
-3260876
+>>> device("h100").usable < device("h100").memory
+True
 """
 
 from snrise.planning.cluster import Cluster, Traffic, all_gather, all_reduce, reduce_scatter

@@ -54,10 +54,10 @@ def _wiser(config: RunConfig) -> str:
     return (first if stem > network.stem else "") + blocks
 
 
-def largest_batch(peak: Callable[[int], int], limit: int) -> int:
+def largest_batch(peak: Callable[[int], int], limit: int, first: int = 8) -> int:
     """The largest batch whose peak is within the limit; 0 if even one image exceeds it. `peak` must not decrease.
 
-    Peaks grow nearly linearly, so secant steps find the answer in few evaluations.
+    Peaks grow nearly linearly, so secant steps from the `first` that is tried find the answer in few evaluations.
 
     >>> asked = []
     >>> largest_batch(lambda batch: asked.append(batch) or max(500, 100 + 30 * batch), limit=10_000)
@@ -66,7 +66,7 @@ def largest_batch(peak: Callable[[int], int], limit: int) -> int:
     [8, 16, 958, 330]
     """
     known: dict[int, int] = {}
-    low, high, guess = 0, MOST + 1, 8
+    low, high, guess = 0, MOST + 1, min(first, MOST)
     while low < guess < high:
         known[guess] = peak(guess)
         if known[guess] <= limit:

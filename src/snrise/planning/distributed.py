@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, final
+from typing import final
 
 from snrise._errors import require, unknown
 from snrise.experiment import Experiment
 from snrise.planning.cluster import Cluster
 from snrise.planning.devices import Device
 from snrise.planning.parallel import PARALLEL, Demand
-from snrise.planning.rehearsal import Rehearsal, Steps
+from snrise.planning.rehearsal import Done, Rehearsal, Steps
 from snrise.precision import Precision
 from snrise.training.loop import micro_batches
 
@@ -91,7 +91,7 @@ def distribute(
         SnriseError: for an unknown way, or a batch that the ranks, or a rank's micro-batches, cannot share.
     """
     own = replace(experiment, batch=_share(experiment, cluster.ranks))
-    return _distribute(own, device, cluster, parallel, {})
+    return _distribute(own, device, cluster, parallel, Done())
 
 
 def scaling(
@@ -106,12 +106,12 @@ def scaling(
     >>> [(row.parallel, row.batch, row.step.images) for row in rows]
     [('ddp', 256, 32), ('ddp', 512, 32)]
     """
-    done: dict[Any, Rehearsal] = {}
+    done = Done()
     return tuple(_distribute(experiment, device, cluster, parallel, done)[0] for cluster in clusters)
 
 
 def _distribute(
-    own: Experiment, device: Device, cluster: Cluster, parallel: str, done: dict[Any, Rehearsal]
+    own: Experiment, device: Device, cluster: Cluster, parallel: str, done: Done
 ) -> tuple[Distributed, Steps]:
     """The step if each rank takes the batch of `own`."""
     if parallel not in (AUTO, *PARALLEL):

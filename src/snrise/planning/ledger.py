@@ -88,11 +88,6 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Reset peak and count, and weigh allocations from here on."""
         self.weight, self.peak, self.flops = weight, self.weighted, 0
 
-    def begin_update(self) -> float:
-        """Reset the peak alone, which is returned."""
-        peak, self.peak = self.peak, self.weighted
-        return peak
-
     def divide(self, tensor: Tensor, shards: int) -> None:
         """Count a storage that is alive as one of so many shards from here on."""
         key = tensor.untyped_storage()._cdata

@@ -83,7 +83,8 @@ def plan(experiment: Experiment, device: Device, *, cluster: Cluster | None = No
     own, ranks = steps.experiment, cluster.ranks
     without, everywhere = (steps(chosen, own.batch, own.accumulate) for chosen in ((), steps.settings))
     table = rows(config, cost(experiment.network, image), without, everywhere)
-    largest = largest_batch(lambda batch: steps(steps.chosen, batch).peak, device.usable)
+    first = own.batch if own.accumulate == 1 and found.fits else 8  # the first is rehearsed already
+    largest = largest_batch(lambda batch: steps(steps.chosen, batch).peak, device.usable, first)
     report = diagnose(experiment.noise, image, config.schedule.reference or (64, 64))
     return Plan(
         config=config, device=device, precision=found.precision, rows=table, step=found.step,

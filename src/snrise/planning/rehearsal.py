@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -21,7 +21,7 @@ from snrise.precision import autocast
 from snrise.training import TrainState
 from snrise.training.loop import micro_batches
 
-__all__ = ["Rehearsal", "Steps", "rehearse"]
+__all__ = ["Done", "Rehearsal", "Steps", "Update", "rehearse", "rehearse_update"]
 
 
 @final
@@ -48,13 +48,28 @@ class Rehearsal:
     gathered: int = 0
 
 
-def rehearse(experiment: Experiment, device: Device, shards: int = 1) -> Rehearsal:
+@final
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """The memory of a step outside of its passes, in bytes: neither batch size nor activation checkpointing changes it.
+
+    static, gradients: as in `Rehearsal`, but whole. held: what persists between steps, with the network's buffers.
+    peak: the most while the optimizer steps, with the allocator's overhead.
+    """
+
+    static: Mapping[str, int]
+    gradients: int
+    held: float
+    peak: float
+
+
+def rehearse(experiment: Experiment, device: Device, shards: int = 1, update: Update | None = None) -> Rehearsal:
     """The second step of a run, when the optimizer has its state. It takes a few seconds at most.
 
     With `shards`, that of a rank which holds one of so many shards of parameters, average, optimizer state, and of each
     gradient once it is there. The update's temporaries are divided, too: Muon's products, of whole matrices, are
     assumed to be dealt out by matrices (Liu et al. 2025, arXiv 2502.16982, sec. 2.3). Copies of weights that autocast
-    keeps for the way back are whole.
+    keeps for the way back are whole. An `update` of the same run that is known is not rehearsed again.
 
     >>> from snrise.documents import load
     >>> from snrise.planning.devices import DEVICES
@@ -64,36 +79,62 @@ def rehearse(experiment: Experiment, device: Device, shards: int = 1) -> Rehears
     """
     # The device's precision, not this machine's: also of the optimizer's products.
     experiment = replace(experiment, precision=device.precision(experiment.precision))
-    context = experiment.dataset.context
+    update = update or rehearse_update(experiment, device)
+    context = experiment.dataset.context  # may look at the data, which are no fake tensors
     with imagined(gpu=device.gpu) as ledger:
-        ledger.shards = shards
-        module = copied(experiment.network, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
-        state = TrainState.begun(experiment, module)
+        module = _imaginary(experiment)
         ledger.follow(module)
-        _first_step(state)
-        before = [p.detach().clone() for p in module.parameters()]
+        ledger.weighted = update.held / shards  # the module among it
         ledger.begin(device.taken)
-        ledger.shards = 1
-        images, kept, flops = _passes(state, experiment, context, device, ledger, shards)
-        passes, ledger.shards = ledger.begin_update(), shards
+        images, kept, flops = _passes(module, experiment, context, device, ledger, shards)
+        beside = gathered(module) if shards > 1 else 0
+        return Rehearsal(
+            images=images, static={name: _shard(size, shards) for name, size in update.static.items()},
+            gradients=_shard(update.gradients, shards), kept=kept, flops=flops, gathered=beside,
+            peak=int(max(ledger.peak + beside, update.peak / shards)),
+        )
+
+
+def rehearse_update(experiment: Experiment, device: Device) -> Update:
+    """A second step without its passes."""
+    experiment = replace(experiment, precision=device.precision(experiment.precision))
+    with imagined(gpu=device.gpu) as ledger:
+        state = TrainState.begun(experiment, _imaginary(experiment))
+        _fill_gradients(state)
+        state.optimizer.step()  # the first step creates the optimizer's state
+        state.optimizer.zero_grad(set_to_none=True)
+        before = [p.detach().clone() for p in state.network.parameters()]
+        held = ledger.weighted
+        ledger.begin(device.taken)
+        _fill_gradients(state)
         _update(state, experiment)
+        parameters = list(state.network.parameters())
         static = {
-            "parameters": bytes_of(module.parameters()), "average": bytes_of(state.ema.parameters.values()),
+            "parameters": bytes_of(parameters), "average": bytes_of(state.ema.parameters.values()),
             "optimizer": bytes_of(t for own in state.optimizer.state.values() for t in own.values()),
             "before the step": bytes_of(before),
         }
-        gradients = bytes_of(p for p in module.parameters() if p.requires_grad)
-        beside = gathered(module) if shards > 1 else 0
-        return Rehearsal(
-            images=images, static={name: _shard(size, shards) for name, size in static.items()},
-            gradients=_shard(gradients, shards), kept=kept, peak=int(max(passes + beside, ledger.peak)), flops=flops,
-            gathered=beside,
-        )
+        gradients = bytes_of(p for p in parameters if p.requires_grad)
+        return Update(static=static, gradients=gradients, held=held, peak=ledger.peak)
+
+
+def _imaginary(experiment: Experiment) -> nn.Module:
+    """The network with parameters that are imagined."""
+    return copied(experiment.network, lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype))
 
 
 def _shard(size: int, shards: int) -> int:
     """The largest of equal shards."""
     return -(-size // shards)
+
+
+@final
+@dataclass
+class Done:
+    """Rehearsals of one run on one device: its update, and steps by what they differ in."""
+
+    update: Update | None = None
+    steps: dict[Any, Rehearsal] = field(default_factory=dict)
 
 
 @final
@@ -106,10 +147,10 @@ class Steps:
 
     def __init__(
         self, experiment: Experiment, device: Device, *, shards: int = 1,
-        holds: Callable[[Rehearsal], Rehearsal] = lambda step: step, done: dict[Any, Rehearsal] | None = None,
+        holds: Callable[[Rehearsal], Rehearsal] = lambda step: step, done: Done | None = None,
     ) -> None:
         self.experiment, self.device, self.shards, self._holds = experiment, device, shards, holds
-        self._done: dict[Any, Rehearsal] = {} if done is None else done
+        self._done = Done() if done is None else done
         self.network = experiment.settings.network
         #: The network's checkpoint settings, from the highest resolution to the lowest; none of a module of one's own.
         self.settings = tuple(dict.fromkeys(s.checkpoint for s in self.network.stages() if s.checkpoint is not None))
@@ -123,10 +164,12 @@ class Steps:
     def __call__(self, checkpoints: Iterable[str], batch: int, accumulate: int = 1) -> Rehearsal:
         chosen = tuple(s for s in self.settings if s in {*checkpoints})
         key = chosen, batch, accumulate, self.shards
-        if key not in self._done:
+        done = self._done
+        if key not in done.steps:
+            done.update = done.update or rehearse_update(self.experiment, self.device)
             experiment = replace(self.experiment, batch=batch, accumulate=accumulate, network=self._network(chosen))
-            self._done[key] = rehearse(experiment, self.device, self.shards)
-        return self._holds(self._done[key])
+            done.steps[key] = rehearse(experiment, self.device, self.shards, done.update)
+        return self._holds(done.steps[key])
 
     def _network(self, chosen: tuple[str, ...]) -> nn.Module:
         """The network with activation checkpointing for the chosen settings alone."""
@@ -145,16 +188,13 @@ def _item(place: Any, key: str) -> Any:
     return place[int(key)] if isinstance(place, list) else place[key]
 
 
-def _first_step(state: TrainState) -> None:
-    """Create the optimizer's state, as the first step does."""
+def _fill_gradients(state: TrainState) -> None:
     for p in state.network.parameters():
         p.grad = torch.empty_like(p) if p.requires_grad else None
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
 
 
 def _passes(
-    state: TrainState, experiment: Experiment, context: tuple[int, int] | None, device: Device, ledger: Ledger,
+    network: nn.Module, experiment: Experiment, context: tuple[int, int] | None, device: Device, ledger: Ledger,
     shards: int,
 ) -> tuple[int, dict[str, int], float]:
     """Both passes of a step of `training.train`: size of its first micro-batch, bytes kept by part, FLOPs an image.
@@ -168,15 +208,15 @@ def _passes(
             once.add(id(p))
             ledger.divide(p.grad, shards)
 
-    for p in state.network.parameters() if shards > 1 else ():
+    for p in network.parameters() if shards > 1 else ():
         if p.requires_grad:
             p.register_post_accumulate_grad_hook(divide)  # type: ignore[no-untyped-call]
     ledger.part = "loss"
-    count, before = experiment.batch, ledger.flops
+    count = experiment.batch
     eps = torch.empty(count, *experiment.shape)
     # A GPU draws the noise of the whole batch, and gets the images a micro-batch at a time.
     pictures = torch.empty(1 if device.gpu else count, 3, *experiment.size, dtype=torch.uint8)
-    labels = None if Traits(state.network).classes is None else torch.zeros(count, dtype=torch.int64)
+    labels = None if Traits(network).classes is None else torch.zeros(count, dtype=torch.int64)
     vectors = None if context is None else torch.zeros(count, *context)
     kept: dict[str, int] = {}
     sizes = [part.stop - part.start for part in micro_batches(count, experiment.accumulate)[:2]]
@@ -184,7 +224,7 @@ def _passes(
         x = experiment.codec.encode(pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size])
         with autocast(torch.device("cpu"), experiment.precision):
             loss, plain = denoising_loss(
-                state.network, experiment.target, x, eps[:size], torch.zeros(size),
+                network, experiment.target, x, eps[:size], torch.zeros(size),
                 None if labels is None else labels[:size], None if vectors is None else vectors[:size],
                 weighting=experiment.weighting, factors=experiment.scales,
             )
@@ -193,7 +233,7 @@ def _passes(
         (loss.sum() / count).backward()  # type: ignore[no-untyped-call]
         ledger.part = ""
         del loss, plain
-    return sizes[0], kept, (ledger.flops - before) / sum(sizes)
+    return sizes[0], kept, ledger.flops / sum(sizes)
 
 
 def _update(state: TrainState, experiment: Experiment) -> None:
