@@ -194,7 +194,7 @@ def test_nothing_imagined_stays():
 
 
 def test_context_vectors_count():
-    network = built(replace(MIXED, context=24), CLASSES)
+    network = built(replace(NETWORKS["uvit"]["transformer"], context=24), CLASSES)
     without, few, many = (
         rehearse(Experiment(data=Blank((16, 16), ("a", "b", "c"), context), network=network, images=64, batch=4), EXACT)
         for context in (None, (2, 24), (50, 24))
