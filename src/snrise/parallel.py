@@ -4,6 +4,7 @@ In training, each computes the gradient of its slice of a batch, and gradients a
 whole batches are dealt out. Processes are started by torchrun, whose environment variables say how many there are.
 """
 
+import importlib
 import json
 import os
 import re
@@ -394,6 +395,9 @@ def _join(timeout: timedelta) -> None:
         if name not in os.environ:
             fix = "start it with torchrun, or unset WORLD_SIZE"
             raise invalid(name, None, "the variables that torchrun sets, as WORLD_SIZE is set", fix)
+    # Optimizers import it. Were that later, its functions' defaults would keep the group, and a process that leaves the
+    # group would keep its connections, so that nobody notices.
+    importlib.import_module("torch.distributed.nn.functional")
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     if gpus:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))

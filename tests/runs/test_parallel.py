@@ -147,13 +147,14 @@ def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):
     assert dropped.startswith("step dropped: ")
 
 
-def test_an_error_in_one_process_ends_all_with_its_reason(tmp_path):
-    unreadable = {45: SnriseError("image 45 is broken")}
+@pytest.mark.parametrize(("number", "rank"), [(45, 2), (40, 0)])
+def test_an_error_in_one_process_ends_all_with_its_reason(tmp_path, number, rank):
+    unreadable = {number: SnriseError(f"image {number} is broken")}
     processes = together.start(tmp_path / "said", 3, together.train, tmp_path / "run", PLAIN, None, (), unreadable)
     assert processes.codes() == [2, 2, 2]
-    said = [processes.said(rank) for rank in range(3)]
-    assert said[2] == "error: image 45 is broken\n"
-    assert said[:2] == [f"error: process {i} of 3: stopped because of process 2: image 45 is broken\n" for i in (0, 1)]
+    for other in range(3):
+        why = "" if other == rank else f"process {other} of 3: stopped because of process {rank}: "
+        assert processes.said(other) == f"error: {why}image {number} is broken\n"
 
 
 def test_an_error_of_the_one_that_writes_is_told_by_all(tmp_path):
