@@ -184,8 +184,8 @@ def _optimizer_tensors(state: TrainState) -> tuple[dict[str, Tensor], dict[str, 
 def _optimizer_room(state: TrainState, header: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Room for the moments in a checkpoint by their names there, and the optimizer's state that has its place in it.
 
-    Moments get the memory layout of their parameter, and its shards: the fused step walks through both in the order of
-    memory.
+    Moments that the state has are overwritten. New ones get the memory layout of their parameter, and its shards: the
+    fused step walks through both in the order of memory.
     """
     names, parameters = _names(state), dict(state.network.named_parameters())
     places = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
@@ -201,7 +201,10 @@ def _optimizer_room(state: TrainState, header: Checkpoint) -> tuple[dict[str, Te
                 allowed = "no such parameter" if own is None else str(tuple(own.shape))
                 raise invalid(f"{header.path}: {name}", str(shape), allowed, "is it a checkpoint of this config?")
             else:
-                room[name] = known[name.removeprefix("optimizer.")] = torch.empty_like(own, requires_grad=False)
+                held = state.optimizer.state.get(own, {}).get(name.rpartition(".")[2])
+                fresh = held is None or held.shape != own.shape
+                room[name] = torch.empty_like(own, requires_grad=False) if fresh else held
+                known[name.removeprefix("optimizer.")] = room[name]
     entries: dict[int, dict[str, Any]] = {}
     for name, value in known.items():
         if (place := places.get(name.rpartition(".")[0])) is not None:
