@@ -286,18 +286,17 @@ class World:
         """Leave the group because of an error, so that the others end at their next step, and know why."""
         if self.alone or not dist.is_initialized():
             return
-        text = " ".join(str(error).split()) or type(error).__name__
-        reason = None if isinstance(error, Disconnected) else f"process {self.rank}: {text}"
-        store = dist.distributed_c10d._get_default_store()
-        answer(lambda: self._depart(store, reason))
+        text, store = " ".join(str(error).split()) or type(error).__name__, dist.distributed_c10d._get_default_store()
+        answer(lambda: store.compare_set(REASON, "", f"process {self.rank}: {text}"))
         dist.destroy_process_group()
-        if self.leads and not of_torchrun():  # it ends with this process: the others have to read it before
-            answer(lambda: self._marked(store, KNOWN, self.size, LINGER if store.check([REASON]) else PATIENCE), LINGER)
+        self._departed(store)
 
-    def _depart(self, store: "dist.Store", reason: str | None) -> None:
-        if reason is not None:
-            store.compare_set(REASON, "", reason)
-        store.set(f"{KNOWN}/{self.rank}", "1")
+    def _departed(self, store: "dist.Store") -> None:
+        """Say that this process knows why it ends; the one with which the store ends waits until all do."""
+        answer(lambda: store.set(f"{KNOWN}/{self.rank}", "1"))
+        if self.leads and not of_torchrun():
+            seconds = LINGER if answer(lambda: store.check([REASON])) else PATIENCE
+            answer(lambda: self._marked(store, KNOWN, self.size, seconds), LINGER)
 
     def _marked(self, store: "dist.Store", mark: str, enough: int, seconds: float = PATIENCE) -> set[int]:
         """Who has left this mark, once so many have, or after some time."""
@@ -351,8 +350,9 @@ class World:
             raise Disconnected(f"process {self.rank} of {self.size}: {self._cause(error)}") from error
 
     def _cause(self, error: RuntimeError) -> str:
-        """Why the group has broken, as far as is known."""
+        """Why the group has broken, as far as is known; leaves it."""
         store = dist.distributed_c10d._get_default_store()
+        dist.destroy_process_group()  # first, or those that wait for this process alone would not notice the loss
 
         def ask() -> tuple[str | None, set[int]]:
             store.set(f"{LOST}/{self.rank}", "1")
@@ -360,6 +360,7 @@ class World:
             return (store.get(REASON).decode() if store.check([REASON]) else None), heard
 
         reason, heard = answer(ask) or (None, {self.rank})
+        self._departed(store)
         if reason is not None:
             return f"stopped because of {reason}"
         missing = ", ".join(str(rank) for rank in range(self.size) if rank not in heard)
