@@ -351,6 +351,8 @@ class World:
 
     def _cause(self, error: RuntimeError) -> str:
         """Why the group has broken, as far as is known; leaves it."""
+        if not dist.is_initialized():
+            return "another thread has noticed a loss before"
         store = dist.distributed_c10d._get_default_store()
         dist.destroy_process_group()  # first, or those that wait for this process alone would not notice the loss
 
