@@ -127,8 +127,8 @@ def _names(kind: Any) -> list[str]:
 
 
 def _inlined(
-    f: Any, table: Mapping[str, type], beside: list[str], data: Mapping[str, Any], where: str
-) -> tuple[Any, dict[str, Any]]:
+    f: Any, table: Mapping[str, type], beside: list[str], data: Mapping[Any, Any], where: str
+) -> tuple[Any, dict[Any, Any]]:
     """An inlined member, and the remaining settings.
 
     Settings of other members of the table are ignored at their defaults: configs of earlier versions listed all.
