@@ -34,7 +34,7 @@ SETTINGS = ("data.flip=true", "training.class_dropout=0.3", f"training.images={I
             f"log.checkpoint={BATCH}", "log.samples=40", "log.keep=4")
 #: Seconds after which processes give up one that does not answer, where it stops for good.
 PATIENCE = 15
-GOES_ON = "the same command goes on from the last checkpoint"
+GOES_ON = "the same command goes on from what was saved"
 
 
 class Cut:
