@@ -323,7 +323,7 @@ class World:
         except RuntimeError as error:
             if self.alone or not re.search("gloo|nccl|connection", str(error), re.IGNORECASE):
                 raise
-            raise Disconnected(f"process {self.rank} of {self.size}: {self._cause(error)}") from error
+            raise self._lost(error) from error
 
     def _shared(self, action: Callable[[], T]) -> list[T]:
         """What an action returns in each process; all raise the first error."""
@@ -347,7 +347,11 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            raise Disconnected(f"process {self.rank} of {self.size}: {self._cause(error)}") from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> Disconnected:
+        """What is raised when the others are gone."""
+        return Disconnected(f"process {self.rank} of {self.size}: {self._cause(error)}")
 
     def _cause(self, error: RuntimeError) -> str:
         """Why the group has broken, as far as is known; leaves it."""

@@ -6,6 +6,7 @@ dimension, ⌈n/size⌉ to a process. What is computed by elements is computed o
 
 import math
 import sys
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -46,8 +47,8 @@ def shard(network: nn.Module, dtype: torch.dtype | None = None) -> None:
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether a network's parameters are in shards."""
-    return any(in_shards(p) for p in network.parameters())
+    """Whether a network's parameters are in shards: all of them, or none."""
+    return any(map(in_shards, islice(network.parameters(), 1)))
 
 
 def in_shards(tensor: Tensor) -> bool:

@@ -101,10 +101,10 @@ class MuonAndAdamW(FusedAdamW):
         for group in self.param_groups:
             given = [p for p in group["params"] if p.grad is not None] if group.get("muon") else []
             if given and in_shards(given[0]):
-                self._update(given, group, partial(_at_owners, given))
+                self._update(given, group, partial(_steps_at_owners, given))
                 continue
             for parameters in of_one_shape(given):
-                self._update(parameters, group, _of_one_shape)
+                self._update(parameters, group, _steps)
         super().step(closure)
 
     def _update(
@@ -128,7 +128,7 @@ class MuonAndAdamW(FusedAdamW):
             p.grad = None
 
 
-def _of_one_shape(directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def _steps(directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """The steps of matrices of one shape, times √max(1, rows/columns); kernels are matrices [out, rest]."""
     matrices = [t.reshape(len(t), -1) for t in directions]
     stacked = matrices[0] if len(matrices) == 1 else torch.stack(matrices)
@@ -137,7 +137,7 @@ def _of_one_shape(directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return list(steps.mul_(max(1.0, rows / columns) ** 0.5).unbind())
 
 
-def _at_owners(parameters: list[Tensor], directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+def _steps_at_owners(parameters: list[Tensor], directions: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """The same of matrices in shards, whole, each at its owner: Liu et al. 2025 (arXiv 2502.16982), sec. 2.3."""
     group = group_of(parameters[0])
 
@@ -145,7 +145,7 @@ def _at_owners(parameters: list[Tensor], directions: list[Tensor], dtype: torch.
         # Kernels as [o h w i], in the order of memory that they have unsharded, so that products are rounded alike.
         ordered = [t.permute(0, 2, 3, 1).contiguous() if t.ndim == 4 else t for t in wholes]
         made = {id(t): step for alike in of_one_shape(ordered)
-                for t, step in zip(alike, _of_one_shape(alike, dtype), strict=True)}
+                for t, step in zip(alike, _steps(alike, dtype), strict=True)}
         return [made[id(t)].permute(0, 3, 1, 2) if t.ndim == 4 else made[id(t)] for t in ordered]
 
     shapes = [tuple(p.shape) for p in parameters]

@@ -114,14 +114,14 @@ class Run:
         moved = self.movement.ratio(self.state) if report.fault is None else None
         if self.world.leads:
             self.journal.add(report, self.state, moved)
-        self._expect()
         if report.fault is not None:
             self._fault(report, report.fault)
-            return
-        if self.cadence.draws(before, after):
-            self.draw()
-        if self.cadence.saves(before, after):
-            self._save()
+        else:
+            if self.cadence.draws(before, after):
+                self.draw()
+            if self.cadence.saves(before, after):
+                self._save()
+        self._expect()
 
     def _fault(self, report: Report, where: str) -> None:
         """Skip, roll back or stop after a step that was dropped."""
@@ -151,7 +151,6 @@ class Run:
         self.state.position, self.state.faults = position, faults
         extra = checkpoint.extra
         self.world.first(lambda: self._open(extra))
-        self._expect()
 
     def _expect(self) -> None:
         """Prepare for a step that will be logged; of replicas, the first one's is enough."""

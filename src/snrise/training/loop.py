@@ -17,7 +17,7 @@ from snrise.losses import denoising_loss
 from snrise.networks import Traits
 from snrise.parallel import ALONE, World
 from snrise.precision import autocast
-from snrise.sharding import is_sharded
+from snrise.sharding import in_shards, is_sharded
 from snrise.training.faults import first_nonfinite, nonfinite_weight
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
@@ -165,7 +165,7 @@ def _persistent_buffers(network: nn.Module) -> list[Tensor]:
 def _clip(network: nn.Module, most: float | None) -> float:
     """Scale the gradient to a norm of at most that; returns the norm that it had."""
     norm = torch.nn.utils.clip_grad_norm_(list(network.parameters()), math.inf if most is None else most)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+    return float(norm.full_tensor() if in_shards(norm) else norm)  # type: ignore[attr-defined]
 
 
 def _sum_gradients(network: nn.Module, world: World) -> None:
