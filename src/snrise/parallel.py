@@ -9,6 +9,7 @@ import json
 import os
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -358,7 +359,9 @@ class World:
         if not dist.is_initialized():
             return "another thread has noticed a loss before"
         store = dist.distributed_c10d._get_default_store()
-        dist.destroy_process_group()  # first, or those that wait for this process alone would not notice the loss
+        # First, or those that wait for this process alone would not notice the loss. PyTorch's frames hold the group.
+        traceback.clear_frames(error.__traceback__)
+        dist.destroy_process_group()
 
         def ask() -> tuple[str | None, set[int]]:
             store.set(f"{LOST}/{self.rank}", "1")

@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 #: Where a process that starts asks for the name of what this start keeps in the store, and where it is told.
 ASKS, TOLD = "snrise/asks", "snrise/told"
-#: Seconds in which the others have to notice a loss, to find out who is missing.
-PATIENCE = 3.0
+#: Seconds in which the others, who may be in the middle of a step, have to notice a loss, to find out who is missing.
+PATIENCE = 10.0
 #: Seconds that the process with the store stays, until the others, who may be in the middle of a step, know the reason.
 LINGER = 20.0
 

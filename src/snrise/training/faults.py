@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snrise.sharding import is_sharded, local
+from snrise.sharding import local
 
-__all__ = ["Spikes", "first_nonfinite", "nonfinite_weight"]
+__all__ = ["Spikes", "first_nonfinite", "nonfinite_gradient", "nonfinite_weight"]
 
 
 def nonfinite_weight(network: nn.Module) -> str | None:
@@ -17,11 +17,18 @@ def nonfinite_weight(network: nn.Module) -> str | None:
     return next((f"weight {name}" for name, p in network.named_parameters() if not _finite(local(p))), None)
 
 
+def nonfinite_gradient(network: nn.Module) -> str | None:
+    """The first gradient that is not finite, as `nonfinite_weight`; of a network in shards it is of all processes."""
+    given = ((name, p.grad) for name, p in network.named_parameters() if p.grad is not None)
+    return next((f"gradient of {name}" for name, grad in given if not _finite(local(grad))), None)
+
+
 def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str | None:
     """Where the first NaN or infinity arises while `run` calls the network and, perhaps, backpropagates.
 
     The first module to finish with a non-finite output, else the first gradient of a parameter; the names are those of
-    `named_modules` and `named_parameters`. None if all of them are finite.
+    `named_modules` and `named_parameters`. None if all of them are finite. Gradients in shards are not seen: see
+    `nonfinite_gradient`.
 
     >>> import torch
     >>> network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
@@ -49,10 +56,6 @@ def first_nonfinite(network: nn.Module, run: Callable[[], Any]) -> str | None:
     finally:
         for handle in handles:
             handle.remove()
-    if is_sharded(network):  # gradients in shards call no hooks
-        for name, p in network.named_parameters():
-            if p.grad is not None:
-                gradient(f"gradient of {name}")(local(p.grad))
     return places[0] if places else None
 
 

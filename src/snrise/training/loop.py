@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from snrise.networks import Traits
 from snrise.parallel import ALONE, World
 from snrise.precision import autocast
 from snrise.sharding import in_shards, is_sharded
-from snrise.training.faults import first_nonfinite, nonfinite_weight
+from snrise.training.faults import first_nonfinite, nonfinite_gradient, nonfinite_weight
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
@@ -96,10 +96,7 @@ def _step(
             average.update(state.network, state.images_seen, count)
     else:
         state.optimizer.zero_grad(set_to_none=True)
-        places = world.gathered(nonfinite_weight(state.network))
-        if not any(places):
-            places = world.gathered(first_nonfinite(state.network, lambda: _gradient(state, batch, experiment, world)))
-        fault = next((place for place in places if place), "the loss itself, from finite outputs and gradients")
+        fault = _place(state, batch, experiment, world)
         state.faults += 1
     state.optimizer.zero_grad(set_to_none=True)
     state.position += count
@@ -109,6 +106,17 @@ def _step(
         seconds=time.perf_counter() - started, data_seconds=data_seconds, indices=indices, logsnr=logsnr,
         eps_losses=plain, fault=fault,
     )
+
+
+def _place(state: TrainState, batch: Batch, experiment: Experiment, world: World) -> str:
+    """Where a step became not finite, in the first process that knows: a weight, else an output, else a gradient."""
+    looks: tuple[Callable[[], str | None], ...] = (
+        lambda: nonfinite_weight(state.network),
+        lambda: first_nonfinite(state.network, lambda: _gradient(state, batch, experiment, world)),
+        lambda: nonfinite_gradient(state.network),
+    )
+    places = (place for look in looks for place in world.gathered(look()))
+    return next((place for place in places if place), "the loss itself, from finite outputs and gradients")
 
 
 def _gradient(
