@@ -1,6 +1,6 @@
 """A process that is killed again and again, in the middle of anything, ends as one that never was.
 
-Twenty kills take minutes: they are in the second stage, `-m slow`; three are in every run of the tests.
+Eight kills take minutes: they are in the second stage, `-m slow`; two are in every run of the tests.
 """
 
 import importlib.util
@@ -76,7 +76,7 @@ def kill_again_and_again(tmp_path, begin, kills, images):
     assert not list(folder.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("kills", "images"), [(3, 800), pytest.param(20, 3200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "images"), [(2, 480), pytest.param(8, 1600, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, start, kills, images):
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)
     settings = [tmp_path / "tiny.yaml", *SETTINGS, f"training.images={images}"]
@@ -94,6 +94,6 @@ def test_so_does_a_run_of_objects_of_ones_own(tmp_path, start, kind):
         pytest.skip("needs diffusers")
 
     def begin(folder, every):
-        return start(own.train_apart, kind, folder, 800, every)
+        return start(own.train_apart, kind, folder, 480, every)
 
-    kill_again_and_again(tmp_path, begin, 6, 800)
+    kill_again_and_again(tmp_path, begin, 3, 480)

@@ -27,9 +27,6 @@ PLAIN = ("network.levels.0.dropout=0.0", "data.flip=true", "training.class_dropo
          "log.samples=96", "log.checkpoint=64")
 DROPOUT = ("data.flip=true", "training.class_dropout=0.3", "training.images=800", "log.every=72", "log.checkpoint=8")
 
-#: How often a run is killed.
-KILLS = 2
-
 
 def weights(folder, parts=("network", "ema")):
     return {name: t for name, t in load_file(latest(folder / "checkpoints")).items() if name.startswith(parts)}
@@ -96,38 +93,6 @@ def test_the_number_of_processes_may_change_within_a_run(tmp_path):
     assert any("going on from 144 images" in line for line in note["told"])
     assert distance(tmp_path / "straight", tmp_path / "run") < 1e-5
     assert [line["images_seen"] for line in objects(tmp_path / "run" / "log.jsonl")] == [*range(16, 257, 16)]
-
-
-@pytest.mark.parametrize("whom", [
-    pytest.param([1], id="the second"), pytest.param([0], id="the first", marks=pytest.mark.slow),
-    pytest.param([0, 1], id="both", marks=pytest.mark.slow),
-])
-def test_processes_that_are_killed_go_on_bit_for_bit(tmp_path, whom):
-    """The one that is left ends by itself, with one line."""
-    (tmp_path / "tiny.yaml").write_text(DOCUMENT)
-    arguments = ("train", tmp_path / "tiny.yaml", *DROPOUT, "--out")
-
-    def begin(name):
-        return together.start(tmp_path / "said", 2, together.command, *arguments, tmp_path / name)
-
-    assert begin("straight").codes() == [0, 0]
-    folder, draw = tmp_path / "killed" / "checkpoints", random.Random()
-    for _ in range(KILLS):
-        processes, before = begin("killed"), latest(folder)
-        wait_for(lambda before=before: latest(folder) != before, processes[0])
-        time.sleep(draw.uniform(0, 0.1))
-        for rank in whom:
-            processes[rank].kill()
-        codes = processes.codes()
-        assert codes == [-signal.SIGKILL if rank in whom else 2 for rank in range(2)]
-        for rank in {0, 1} - set(whom):
-            (line,) = processes.said(rank).splitlines()
-            assert line.startswith(f"error: process {rank} of 2: no answer from process {1 - rank}: killed")
-            assert line.endswith("the same command goes on from what was saved")
-    assert read_header(latest(folder)).images_seen < 800
-    assert begin("killed").codes() == [0, 0]
-    assert same(tmp_path / "straight", tmp_path / "killed")
-    assert comparable(tmp_path / "straight" / "log.jsonl") == comparable(tmp_path / "killed" / "log.jsonl")
 
 
 def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):

@@ -58,11 +58,11 @@ def test_shards_are_trained_as_replicas_are(tmp_path, size, near, more):
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "near"), [("adamw", 1e-5), ("muon", 1e-4)])
 def test_shards_may_be_dealt_out_anew_within_a_run(tmp_path, optimizer, near):
-    """1 → 2 → 3 → 1 → 2 processes, in replicas and in shards, are one process of 50 steps."""
+    """1 → 2 → 3 → 1 processes, in replicas and in shards, are one process of 50 steps."""
     settings = (*PLAIN, f"training.optimizer={optimizer}", "training.images=400")
     trained(tmp_path, "straight", 1, settings)
     for size, parallel, steps in (
-        (1, "ddp", 8), (2, "fsdp", 10), (3, "fsdp", 10), (1, "fsdp", 8), (2, "ddp", 6), (3, "fsdp", None),
+        (1, "ddp", 8), (2, "ddp", 10), (3, "fsdp", 24), (1, "fsdp", None),
     ):
         first, *_ = trained(tmp_path, "run", size, (*settings, f"training.parallel={parallel}"), steps)
     assert any("going on from 336 images" in line for line in first["told"])
@@ -96,14 +96,14 @@ def test_each_process_holds_its_rows_alone(tmp_path):
 @pytest.mark.slow
 def test_processes_with_shards_that_are_killed_go_on_bit_for_bit(tmp_path):
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)
-    arguments = ("train", tmp_path / "tiny.yaml", *DROPOUT, "training.parallel=fsdp", "--out")
+    arguments = ("train", tmp_path / "tiny.yaml", *DROPOUT, "training.parallel=fsdp", "training.images=400", "--out")
 
     def begin(name):
         return together.start(tmp_path / "said", 2, together.command, *arguments, tmp_path / name)
 
     assert begin("straight").codes() == [0, 0]
     folder, draw = tmp_path / "killed" / "checkpoints", random.Random()
-    for whom in ([1], [0, 1], [0]):
+    for whom in ([1], [0]):
         processes, before = begin("killed"), latest(folder)
         wait_for(lambda before=before: latest(folder) != before, processes[0])
         time.sleep(draw.uniform(0, 0.1))
@@ -113,7 +113,7 @@ def test_processes_with_shards_that_are_killed_go_on_bit_for_bit(tmp_path):
         for rank in {0, 1} - set(whom):
             (line,) = processes.said(rank).splitlines()
             assert line.startswith(f"error: process {rank} of 2: no answer from process {1 - rank}: killed")
-    assert read_header(latest(folder)).images_seen < 800
+    assert read_header(latest(folder)).images_seen < 400
     assert begin("killed").codes() == [0, 0]
     assert same(tmp_path / "straight", tmp_path / "killed")
     assert comparable(tmp_path / "straight" / "log.jsonl") == comparable(tmp_path / "killed" / "log.jsonl")
