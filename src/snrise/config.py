@@ -32,6 +32,7 @@ __all__ = [
     "Sampling",
     "Training",
     "Wandb",
+    "name_of_a_folder",
     "parse",
     "to_yaml",
 ]
@@ -282,14 +283,19 @@ class RunConfig:
     made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        named = self.name.isprintable() and self.name.strip(". ") and not set(self.name) & set("/\\")
-        require(bool(named), "name", self.name, "a name that a folder can have")
+        name_of_a_folder(self.name)
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the network's input."""
         return self.codec.shape(self.data.resolution)
+
+
+def name_of_a_folder(name: str) -> None:
+    """Raise for a run's name that cannot be that of its folder."""
+    named = name.isprintable() and name.strip(". ") and not set(name) & set("/\\")
+    require(bool(named), "name", name, "a name that a folder can have")
 
 
 #: YAML 1.1 wants a dot in 1.0e-3. Here 1e-3 is a number too, to the reader as to the writer.
@@ -308,8 +314,8 @@ def parse(document: dict[str, Any]) -> RunConfig:
     return construct(RunConfig, document, "config")
 
 
-def to_yaml(config: RunConfig) -> str:
-    """All settings, including defaults, as YAML."""
+def to_yaml(config: Any) -> str:
+    """All settings of a run, including defaults, as YAML."""
     document = plain(config)
     if not config.made_with:
         del document["made_with"]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from snrise._errors import SnriseError, invalid, unknown
-from snrise.codecs import CODECS, Codec
+from snrise.codecs import ARCHITECTURES, CODECS, Architecture, Codec
 from snrise.data import SOURCES, SourceConfig
 from snrise.denoisers import WRAPPERS, Wrapper
 from snrise.networks import NETWORKS, External, NetworkConfig
@@ -39,6 +39,7 @@ __all__ = ["INLINED", "TABLES", "check_named", "construct", "kind_of", "plain"]
 TABLES: dict[Any, Mapping[str, type]] = {
     Schedule: SCHEDULES, Weighting: WEIGHTINGS, Process: PROCESSES, Sampler: SAMPLERS, Grid: GRIDS,
     Optimizer: OPTIMIZERS, Decay: DECAYS, SourceConfig: SOURCES, Codec: CODECS, Wrapper: WRAPPERS,
+    Architecture: ARCHITECTURES,
     NetworkConfig: ChainMap({"external": External}, NETWORKS),
 }
 

@@ -1,6 +1,6 @@
 """Recipes and YAML files: plain documents of settings, overridden by `key=value`, then validated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import yaml
 
 from snrise._errors import SnriseError, invalid, unknown
 from snrise._typing import Size
+from snrise.codecs import CODECS, Codec, autoencoders
 from snrise.config import EXPONENT, RunConfig, parse
 from snrise.construct import construct
 from snrise.networks.stems import factor_for
@@ -26,12 +27,13 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_document(recipe: str) -> dict[str, Any]:
-    """The plain settings of a recipe's name or of a YAML file."""
-    path = recipes().get(recipe, Path(recipe))
+def read_document(recipe: str, known: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """The plain settings of a recipe's name or of a YAML file; by default of `recipes`."""
+    known = recipes() if known is None else known
+    path = known.get(recipe, Path(recipe))
     try:
         if not path.is_file():
-            raise unknown("recipe", recipe, recipes(), "recipe or file")
+            raise unknown("recipe", recipe, known, "recipe or file")
         return document_of(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise SnriseError(f"{path}: cannot be read: {error.strerror}") from None
@@ -108,15 +110,33 @@ def _index(items: list[Any], text: str, where: str) -> int:
 
 
 def resolve(document: dict[str, Any]) -> None:
-    """Replace `network.stem: auto` by the factor that fits, so that a saved config says it.
+    """Replace what stands for something longer, so that a saved config says it.
 
-    It is the smallest by which the last level has a short side of 8 cells or fewer.
+    A `codec` that is a path or the name of a built-in autoencoder is that, and `network.image_channels` are those of
+    its codes. `network.stem: auto` is the smallest factor by which the last level has a short side of 8 cells or fewer.
     """
+    codec = document.get("codec")
+    if isinstance(codec, str) and codec not in CODECS and _names_a_codec(codec):
+        codec = document["codec"] = {"kind": "diffusers", "path": codec}
     network, data = document.get("network"), document.get("data")
-    if isinstance(network, dict) and network.get("stem") == "auto" and isinstance(data, dict):
-        image: Size = construct(Size, data.get("resolution"), "config.data.resolution")
+    if not isinstance(network, dict) or not isinstance(data, dict):
+        return
+    coded = isinstance(codec, dict) and codec.get("kind") == "diffusers"
+    if not coded and network.get("stem") != "auto":
+        return
+    sides: Size = construct(Size, data.get("resolution"), "config.data.resolution")
+    if coded:
+        channels, *rest = construct(Codec, codec, "config.codec").shape(sides)
+        sides = rest[0], rest[1]
+        network.setdefault("image_channels", channels)
+    if network.get("stem") == "auto":
         levels = network.get("levels")
-        network["stem"] = factor_for(image, 4 * 2 ** (len(levels) if isinstance(levels, list) else 1))
+        network["stem"] = factor_for(sides, 4 * 2 ** (len(levels) if isinstance(levels, list) else 1))
+
+
+def _names_a_codec(text: str) -> bool:
+    """Whether it is a built-in autoencoder, a path, or a name at the Hub."""
+    return text in autoencoders() or "/" in text or Path(text).exists()
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:

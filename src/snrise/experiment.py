@@ -49,7 +49,7 @@ from snrise.samplers import Grid, Sampler
 from snrise.schedules import ByResolution, Schedule
 from snrise.weightings import VLoss, Weighting
 
-__all__ = ["Experiment", "compared", "dataset", "held_out", "network"]
+__all__ = ["Experiment", "compared", "dataset", "held_out", "network", "opened"]
 
 
 #: Settings of training that may be given by their names, too.
@@ -272,20 +272,21 @@ def _check_factor(i: int, factor: int, image: Size) -> None:
 
 def dataset(config: RunConfig) -> Dataset:
     """The training images at the run's resolution: all but those held out."""
-    return _dataset(config.data, held_out=False)
+    return opened(config.data)
 
 
 def compared(config: RunConfig) -> Dataset:
     """The training images at the size of the samples, as the reference for evaluation."""
-    return _dataset(replace(config.data, resolution=config.sampling.enlarged(config.data.resolution)), held_out=False)
+    return opened(replace(config.data, resolution=config.sampling.enlarged(config.data.resolution)))
 
 
 def held_out(config: RunConfig) -> Dataset | None:
     """The held-out images at the run's resolution; None without hold-out."""
-    return None if config.data.hold_out is None else _dataset(config.data, held_out=True)
+    return None if config.data.hold_out is None else opened(config.data, held_out=True)
 
 
-def _dataset(data: DataConfig, *, held_out: bool) -> Dataset:
+def opened(data: DataConfig, *, held_out: bool = False) -> Dataset:
+    """The images that settings name: all but those held out, or these."""
     preprocess = Preprocess(data.resolution, fit=data.fit, background=data.background, upscale=data.upscale)
     whole = data.source.open()
     good = data.hold_out is None or 2 <= data.hold_out <= len(whole)

@@ -126,7 +126,7 @@ class Trained:
         """At another resolution, the schedule shifted to it from the one that it is stated for, or the run's own."""
         config = self.config
         check_sides(config.codec.shape(size)[1:], config.network.divisor, where)
-        schedule = config.schedule.stated_for(config.data.resolution)
+        schedule = config.schedule.stated_for(config.shape[1:])
         at = replace(config, data=replace(config.data, resolution=size), schedule=schedule)
         return self if size == config.data.resolution else replace(self, config=at)
 
@@ -172,7 +172,7 @@ def transferred(path: Path) -> dict[str, Any]:
     start = beginning(path)
     _, config = saved(located(Path(start)))
     begun = replace(
-        config, name=f"{config.name}-on", schedule=config.schedule.stated_for(config.data.resolution), made_with={},
+        config, name=f"{config.name}-on", schedule=config.schedule.stated_for(config.shape[1:]), made_with={},
         training=replace(config.training, start=start),
     )
     return dict(plain(begun))

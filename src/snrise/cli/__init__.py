@@ -10,6 +10,7 @@ import typer
 from snrise._errors import SnriseError
 from snrise.cli.compare import compare
 from snrise.cli.evaluate import evaluate
+from snrise.cli.evaluate_codec import evaluate_codec
 from snrise.cli.export import export
 from snrise.cli.plan import plan
 from snrise.cli.sample import sample
@@ -18,6 +19,7 @@ from snrise.cli.show import show
 from snrise.cli.sweep import sweep
 from snrise.cli.together import by_one
 from snrise.cli.train import train
+from snrise.cli.train_codec import train_codec
 
 __all__ = ["app", "main"]
 
@@ -53,6 +55,8 @@ app.command("evaluate")(evaluate)
 app.command("sweep")(sweep)
 app.command("compare")(by_one(compare))
 app.command("show")(by_one(show))
+app.command("train-codec")(by_one(train_codec))
+app.command("evaluate-codec")(by_one(evaluate_codec))
 app.command("plan")(by_one(plan))
 app.command("schedule")(by_one(schedule))
 

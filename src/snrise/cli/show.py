@@ -47,7 +47,7 @@ def show(
         console.print("nothing is logged yet, so there are no curves")
         return
     config = summary.config
-    levels = config.loss.levels.of(config.schedule(config.data.resolution))
+    levels = config.loss.levels.of(config.schedule(config.shape[1:]))
     centres = Meter(levels).centres
     console.print(f"written: {plots.save(plots.training_curves(summary.lines, centres, title=str(run)), path)}")
 

@@ -69,7 +69,7 @@ def train(
     introduce = world.quiet(console.print) if not restarts() else lambda line: None
     experiment, folder = prepare(
         given, data, resolution, start, grow, out=out, device=world.device(device_of(device)), weights=measured,
-        tell=introduce, warn=lambda line: console.print(line, style="yellow"),
+        tell=introduce, warn=lambda line: console.print(line, style="yellow"), world=world,
     )
     keep_freed_memory()
     if measured:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from snrise._typing import Labels, Pictures, Size
+from snrise._typing import Images, Labels, Pictures, Size
 from snrise.parallel import share
 
 __all__ = ["Batch", "Blank", "ByIndex", "Data", "evenly", "numbered"]
@@ -25,16 +25,17 @@ class Batch(NamedTuple):
     the images, such as embeddings of captions, or None.
 
     Where several processes share a batch of `total` images, this one holds those from `begin` on, and the next batch is
-    at `position + total`; None where these are all.
+    at `position + total`; None where these are all. `encoded`: images are what the codec makes of them already.
     """
 
-    images: Pictures
+    images: Pictures | Images
     labels: Labels | None
     indices: list[int]
     position: int
     context: Tensor | None = None
     begin: int = 0
     total: int | None = None
+    encoded: bool = False
 
     @property
     def whole(self) -> int:
@@ -52,7 +53,7 @@ class Batch(NamedTuple):
         own = slice(chosen.start, chosen.stop)
         labels, context = (None if t is None else t[own] for t in (self.labels, self.context))
         images, indices = self.images[own], self.indices[own]
-        return Batch(images, labels, indices, self.position, context, chosen.start, len(self.images))
+        return Batch(images, labels, indices, self.position, context, chosen.start, len(self.images), self.encoded)
 
 
 def evenly(classes: int) -> tuple[float, ...]:
@@ -154,11 +155,15 @@ class ByIndex(Data):
 @final
 @dataclass(frozen=True)
 class Blank(Data):
-    """Random images of any size, to time or plan a training step with, with labels and context vectors as asked."""
+    """Random images of any size, to time or plan a training step with, with labels and context vectors as asked.
+
+    With `codes`, the shape of a code, they are random codes.
+    """
 
     size: Size = (64, 64)
     classes: tuple[str, ...] | None = None
     context: tuple[int, int] | None = None
+    codes: tuple[int, int, int] | None = None
     skipped: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -178,9 +183,13 @@ class Blank(Data):
         """The same batch of images, repeated."""
         generator = torch.Generator().manual_seed(seed)
         images = torch.randint(256, (batch, 3, *self.size), generator=generator, dtype=torch.uint8)
+        if self.codes is not None:
+            images = torch.randn(batch, *self.codes, generator=generator)
         labels = None if self.classes is None else torch.zeros(batch, dtype=torch.int64)
         for at in itertools.count(position, batch):
-            yield Batch(images, labels, [*range(batch)], at, self.contexts(batch))
+            yield Batch(
+                images, labels, [*range(batch)], at, self.contexts(batch), encoded=self.codes is not None
+            )
 
     def contexts(self, count: int) -> Tensor | None:
         """Zeros."""

@@ -234,11 +234,11 @@ class Dataset(ByIndex):
 
     def kept(self, indices: Sequence[int]) -> bool:
         """Whether some images, or their substitutes, are all cached, so that nothing needs decoding."""
-        return all(self.store.has(self._instead(index)) for index in indices)
+        return all(self.store.has(self.instead(index)) for index in indices)
 
     def fetch(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
         """Pixels [k 3 H W] and their indices: those requested, with substitutes for unreadable images."""
-        actual, fresh = [self._instead(i) for i in indices], {}
+        actual, fresh = [self.instead(i) for i in indices], {}
         while missing := [i for i in dict.fromkeys(actual) if i not in fresh and not self.store.has(i)]:
             for index, got in zip(missing, self._decode(missing), strict=True):
                 if isinstance(got, SnriseError):
@@ -247,7 +247,7 @@ class Dataset(ByIndex):
                 self.store.put(index, got)
                 if not self.store.has(index):
                     fresh[index] = got
-            actual = [self._instead(i) for i in actual]
+            actual = [self.instead(i) for i in actual]
         if not fresh and actual:
             return np.asarray(self.store.gather(actual)), actual
         pixels = np.empty((len(actual), 3, *self.preprocess.size), dtype=np.uint8)
@@ -255,8 +255,8 @@ class Dataset(ByIndex):
             pixels[place] = fresh[index] if index in fresh else self.store.gather([index])[0]
         return pixels, actual
 
-    def _instead(self, index: int) -> int:
-        """The image itself, or the next readable one."""
+    def instead(self, index: int) -> int:
+        """The image itself, or the next readable one, as far as is known."""
         for i in range(len(self)):
             following = (index + i) % len(self)
             if following not in self.skipped:

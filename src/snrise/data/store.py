@@ -1,4 +1,4 @@
-"""Caches of decoded images: in memory, in a memory-mapped file shared by later runs, or none."""
+"""Caches of decoded images, or of their codes: in memory, in a memory-mapped file shared by later runs, or none."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,7 @@ import shutil
 import threading
 import zlib
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from snrise._typing import Size, StrEnum
 
 __all__ = ["Cache", "InMemory", "Nowhere", "OnDisk", "Store", "cache_home"]
 
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
 #: Raised when the files below change their meaning.
 LAYOUT = 1
 
@@ -34,7 +34,7 @@ class Cache(StrEnum):
 
 @runtime_checkable
 class Store(Protocol):
-    """A cache of images by index, uint8 [3 H W] each; thread-safe."""
+    """A cache of images by index, uint8 [3 H W] each, or of codes, [c y x] of a dtype; thread-safe."""
 
     def has(self, index: int) -> bool:
         """Whether an image is cached."""
@@ -64,8 +64,8 @@ class Nowhere:
 class InMemory:
     """A cache in memory, 3·H·W bytes an image."""
 
-    def __init__(self, count: int, size: Size) -> None:
-        self.pixels = np.empty((count, 3, *size), dtype=np.uint8)
+    def __init__(self, count: int, size: Size, *, channels: int = 3, dtype: type[np.generic] = np.uint8) -> None:
+        self.pixels = np.empty((count, channels, *size), dtype=dtype)
         self.filled = bytearray(count)
 
     def has(self, index: int) -> bool:
@@ -94,19 +94,24 @@ class OnDisk:
         identity: which data, read how.
         fingerprint: what changes when the data do.
         count, size: how many images, and their (H, W).
+        channels, dtype: of an image.
     """
 
-    def __init__(self, home: Path, identity: str, fingerprint: str, count: int, size: Size) -> None:
+    def __init__(
+        self, home: Path, identity: str, fingerprint: str, count: int, size: Size, *, channels: int = 3,
+        dtype: type[np.generic] = np.uint8,
+    ) -> None:
         name = f"{_short(identity)}-{_short(f'{LAYOUT} {fingerprint} {count} {size}')}"
         self.folder = home / name
         about = {"layout": LAYOUT, "data": identity, "images": count, "size": list(size)}
+        each = channels * size[0] * size[1] * np.dtype(dtype).itemsize
         try:
             if not (self.folder / "about.json").exists():
-                _create(self.folder, about, count, size)
+                _create(self.folder, about, count, each)
             for old in home.glob(f"{_short(identity)}-*"):
                 if old.name != name:
                     shutil.rmtree(old, ignore_errors=True)  # whoever still has it mapped keeps it until the end
-            self.pixels = np.memmap(self.folder / "pixels", np.uint8, "r", shape=(count, 3, *size))
+            self.pixels = np.memmap(self.folder / "pixels", dtype, "r", shape=(count, channels, *size))
             self.sums = np.memmap(self.folder / "checksums", np.uint32, "r", shape=(count,))
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or str(error)
@@ -144,13 +149,13 @@ def cache_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snrise"
 
 
-def _create(folder: Path, about: dict[str, object], count: int, size: Size) -> None:
+def _create(folder: Path, about: dict[str, object], count: int, each: int) -> None:
     """Create an empty cache of the full length, atomically, whatever other processes do."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        for name, length in (("pixels", count * 3 * size[0] * size[1]), ("checksums", 4 * count)):
+        for name, length in (("pixels", count * each), ("checksums", 4 * count)):
             with (temporary / name).open("wb") as file:
                 file.truncate(length)
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")

@@ -15,6 +15,8 @@ from snrise.metrics.frechet import Moments, frechet, frechet_caution
 from snrise.metrics.kernel import kernel_distance
 from snrise.metrics.likelihood import ContinuousTime, DiscreteTime, VariationalBound, diffusion_loss, variational_bound
 from snrise.metrics.neighbours import Nearest, Prdc, nearest, prdc
+from snrise.metrics.pairs import psnr, ssim
+from snrise.metrics.perceptual import PERCEPTUAL, Perceptual, perceptual
 from snrise.metrics.scores import (
     Better,
     Metric,
@@ -29,12 +31,12 @@ from snrise.metrics.spectrum import SpectralDistance, grid_excess, octave_names,
 from snrise.metrics.validation import LossByLogsnr, loss_by_logsnr
 
 __all__ = [
-    "FEATURES", "METRICS", "Basis", "Better", "ContinuousTime", "DiscreteTime", "Estimate", "Extractor",
-    "FlowLikelihood", "LossByLogsnr", "Metric", "Moments", "Nearest", "Prdc", "PrdcScores",
+    "FEATURES", "METRICS", "PERCEPTUAL", "Basis", "Better", "ContinuousTime", "DiscreteTime", "Estimate", "Extractor",
+    "FlowLikelihood", "LossByLogsnr", "Metric", "Moments", "Nearest", "Perceptual", "Prdc", "PrdcScores",
     "Rademacher", "Score", "SpectralDistance", "Statistics", "VariationalBound", "diffusion_loss",
     "efficientnet_lite0", "extractor_named", "flow_likelihood", "flow_log_density", "frechet", "frechet_caution",
-    "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest", "octave_names", "prdc",
-    "radial_power", "rk4_step", "spectral_distance", "variational_bound",
+    "grid_excess", "heun_step", "joined", "kernel_distance", "loss_by_logsnr", "nearest", "octave_names",
+    "perceptual", "prdc", "psnr", "radial_power", "rk4_step", "spectral_distance", "ssim", "variational_bound",
 ]
 
 #: What samples are judged by, in the order in which it is reported.

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from typing import NamedTuple
 
+from snrise.codecs import Autoencoder
 from snrise.data import Blank
 from snrise.experiment import Experiment
 from snrise.training import TrainState, train
@@ -27,7 +28,8 @@ def probe(experiment: Experiment, seconds: float, most: int) -> Probed:
 
     After a warm-up step with one image, the batch doubles as long as a few steps of twice the size fit the time.
     """
-    blank = Blank(experiment.size, experiment.classes, experiment.dataset.context)
+    codes = experiment.shape if isinstance(experiment.codec, Autoencoder) else None  # a run reads them, too
+    blank = Blank(experiment.size, experiment.classes, experiment.dataset.context, codes)
     experiment = replace(experiment, data=blank, network=copy.deepcopy(experiment.network), accumulate=1)
     state, batch = TrainState.of(experiment), 1
     end = time.perf_counter() + seconds

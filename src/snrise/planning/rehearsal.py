@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from snrise.codecs import Autoencoder
 from snrise.construct import construct, plain
 from snrise.documents import override
 from snrise.experiment import Experiment, network
@@ -215,13 +216,16 @@ def _passes(
     count = experiment.batch
     eps = torch.empty(count, *experiment.shape)
     # A GPU draws the noise of the whole batch, and gets the images a micro-batch at a time.
-    pictures = torch.empty(1 if device.gpu else count, 3, *experiment.size, dtype=torch.uint8)
+    codes = isinstance(experiment.codec, Autoencoder)  # which a run reads, once they are computed
+    shape, dtype = (experiment.shape, torch.float32) if codes else ((3, *experiment.size), torch.uint8)
+    pictures = torch.empty(1 if device.gpu else count, *shape, dtype=dtype)
     labels = None if Traits(network).classes is None else torch.zeros(count, dtype=torch.int64)
     vectors = None if context is None else torch.zeros(count, *context)
     kept: dict[str, int] = {}
     sizes = [part.stop - part.start for part in micro_batches(count, experiment.accumulate)[:2]]
     for size in sizes:
-        x = experiment.codec.encode(pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size])
+        given = pictures.new_empty(size, *pictures.shape[1:]) if device.gpu else pictures[:size]
+        x = given if codes else experiment.codec.encode(given)
         with autocast(torch.device("cpu"), experiment.precision):
             loss, plain = denoising_loss(
                 network, experiment.target, x, eps[:size], torch.zeros(size),

@@ -1,11 +1,13 @@
 """The folder of a run, and whether a run with given settings may resume in it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from snrise import documents
 from snrise._errors import SnriseError
-from snrise.config import RunConfig, parse
+from snrise.config import parse
 from snrise.construct import plain
 from snrise.training import checkpoints, newest_whole, read_header
 
@@ -70,22 +72,25 @@ class RunFolder:
         return self.path / "samples"
 
 
-def settle(folder: RunFolder, config: RunConfig) -> list[str]:
+def settle(
+    folder: RunFolder, config: Any, read: Callable[[dict[str, Any]], Any] = parse,
+    may_change: Sequence[str] = MAY_CHANGE,
+) -> list[str]:
     """Check that a run may be resumed with these settings; returns the changes, each in words.
 
     The settings of a run are those of its newest whole checkpoint, or else of its config.yaml. Settings unknown to the
-    version that wrote them have their defaults.
+    version that wrote them have their defaults. `read` makes settings of a plain document.
 
     Raises:
         SnriseError: if a setting differs that may not change; it names every one that differs.
     """
-    old = saved_config(folder)
+    old = saved_config(folder, read)
     if old is None:
         return []
     differing = [d for d in documents.differences(plain(old), plain(config)) if not d[0].startswith("made_with")]
     changes = {key: f"{key} was {before!r}, now {now!r}" for key, before, now in differing}
-    free = [text for key, text in changes.items() if _may_change(key)]
-    fixed = [text for key, text in changes.items() if not _may_change(key)]
+    free = [text for key, text in changes.items() if _may_change(key, may_change)]
+    fixed = [text for key, text in changes.items() if not _may_change(key, may_change)]
     if fixed:
         also = f"; these may change: {', '.join(free)}" if free else ""
         raise SnriseError(
@@ -95,13 +100,13 @@ def settle(folder: RunFolder, config: RunConfig) -> list[str]:
     return free
 
 
-def _may_change(key: str) -> bool:
+def _may_change(key: str, may_change: Sequence[str]) -> bool:
     if key.startswith("network.") and key.endswith(".checkpoint"):
         return True  # activation checkpointing: the same numbers in less memory
-    return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
+    return any(key == name or key.startswith(f"{name}.") for name in may_change)
 
 
-def saved_config(folder: RunFolder) -> RunConfig | None:
+def saved_config(folder: RunFolder, read: Callable[[dict[str, Any]], Any] = parse) -> Any:
     """The settings of the run in a folder; None if there is none."""
     newest, _ = newest_whole(checkpoints(folder.checkpoints), read_header)
     if newest is not None:
@@ -111,6 +116,6 @@ def saved_config(folder: RunFolder) -> RunConfig | None:
     else:
         return None
     try:
-        return parse(document)
+        return read(document)
     except SnriseError as error:
         raise SnriseError(f"{where}: settings that this version of snrise cannot read: {error}") from None

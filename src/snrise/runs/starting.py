@@ -9,9 +9,11 @@ import torch
 from snrise import documents, growing
 from snrise._errors import SnriseError, require
 from snrise._typing import Size
+from snrise.codecs import Autoencoder
 from snrise.config import parse
 from snrise.data import Dataset
 from snrise.diagnostics import diagnose
+from snrise.encoding import encoded, with_measured_codes
 from snrise.experiment import Experiment
 from snrise.parallel import ALONE, World
 from snrise.precision import Precision, bf16_is_native, resolved
@@ -23,7 +25,7 @@ from snrise.runs.run import Run
 from snrise.trained import Trained, beginning, load, transferred
 from snrise.training import Report
 
-__all__ = ["paced", "prepare", "time_for", "train", "train_until"]
+__all__ = ["paced", "prepare", "time_for", "train", "train_until", "with_data"]
 
 #: Runs of fewer steps are not measured before they start.
 FEW = 80
@@ -63,7 +65,9 @@ def train(
     world = World.from_environment()
     tell = world.quiet(tell)
     where = world.device(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-    experiment, folder = prepare(given, source, size, initial, grow, out=out, device=where, tell=tell, warn=tell)
+    experiment, folder = prepare(
+        given, source, size, initial, grow, out=out, device=where, tell=tell, warn=tell, world=world
+    )
     with Run(paced(experiment, folder, seconds, tell, world), folder.path, tell, world=world) as run:
         train_until(run)
         tell(f"done: {run.draw()}")
@@ -73,22 +77,23 @@ def train(
 def prepare(
     arguments: Sequence[str], data: str | None, resolution: str | None, start: Path | None, grow: int | None, *,
     out: str | Path | None, device: torch.device, tell: Callable[[str], None], warn: Callable[[str], None],
-    weights: bool = True,
+    weights: bool = True, world: World = ALONE,
 ) -> tuple[Experiment, RunFolder]:
     """The experiment of these options of `snrise train`, and its run's folder, with a line on each and warnings.
 
-    Without `weights`, the network is on the meta device.
+    Without `weights`, the network is on the meta device, and nothing is encoded.
     """
-    config = growing.with_measured_bands(parse(_document(arguments, data, resolution, start, grow)))
+    config = parse(_document(arguments, data, resolution, start, grow))
+    folder = RunFolder(Path(out or Path("runs") / config.name))
+    fix = "begin with a file's weights: --from FILE"
+    require(not folder.path.is_file(), "--out", str(folder.path), "a run's folder", fix)
+    config = growing.with_measured_bands(with_measured_codes(config, device, saved_config(folder), world))
     experiment = Experiment.of(config, device=device if weights else "meta")
     for line in _introduction(experiment, device):
         tell(line)
     for line in _warnings(experiment, device):
         warn(line)
-    folder = Path(out or Path("runs") / config.name)
-    fix = "begin with a file's weights: --from FILE"
-    require(not folder.is_file(), "--out", str(folder), "a run's folder", fix)
-    return experiment, RunFolder(folder)
+    return (encoded(experiment, tell=tell, world=world) if weights else experiment), folder
 
 
 def train_until(run: Run, stop: Callable[[Report], bool] = lambda report: False) -> bool:
@@ -117,6 +122,15 @@ def _document(
         document = documents.read_document(names[0] if names else default)
         if start is not None:
             document["training"] = document.get("training", {}) | {"start": beginning(start)}
+    with_data(document, data, resolution, arguments)
+    documents.resolve(document)
+    return document
+
+
+def with_data(
+    document: dict[str, Any], data: str | None, resolution: str | None, arguments: Sequence[str]
+) -> None:
+    """Enter data, a resolution, and the settings among some arguments into a document of settings."""
     section = document.setdefault("data", {})
     if not isinstance(section, dict):
         raise SnriseError("config.data: not settings; give each as `name: value`")
@@ -131,8 +145,6 @@ def _document(
     for assignment in arguments:
         if "=" in assignment:
             documents.override(document, assignment)
-    documents.resolve(document)
-    return document
 
 
 def time_for(budget: str, settings: Sequence[str]) -> float:
@@ -179,8 +191,9 @@ def _introduction(experiment: Experiment, device: torch.device) -> Iterator[str]
             "none": "decoded each time",
         }[data.cached]
         stored = f" ({data.bytes / 1e6:,.1f} MB, {kept})"
+    codes = " as codes of {}x{}x{}".format(*experiment.shape) if isinstance(experiment.codec, Autoencoder) else ""
     yield (
-        f"{experiment.name}: {count} at {height}x{width}{stored}, {len(data.classes or ())} classes; "
+        f"{experiment.name}: {count} at {height}x{width}{stored}{codes}, {len(data.classes or ())} classes; "
         f"{parameters / 1e6:.1f} M parameters; batches of {experiment.batch} on {device} in "
         f"{resolved(device, experiment.precision)}"
     )
@@ -190,7 +203,9 @@ def _warnings(experiment: Experiment, device: torch.device) -> Iterator[str]:
     """Possible problems of precision, schedule and data, a line for each."""
     if experiment.precision is Precision.BF16 and not bf16_is_native(device):
         yield f"precision: bf16 is emulated on {device}, many times slower; training.precision=auto is not"
-    diagnosis = diagnose(experiment.noise, experiment.size, experiment.rule.reference or (64, 64))
+    sides = experiment.shape[1:]
+    usual = sides if isinstance(experiment.codec, Autoencoder) else (64, 64)  # codes are no pooled pictures
+    diagnosis = diagnose(experiment.noise, sides, experiment.rule.reference or usual)
     yield from (f"schedule: {problem}" for problem in diagnosis.problems)
     if isinstance(experiment.dataset, Dataset):
         yield from (f"data: {note}" for note in notes(experiment.dataset))

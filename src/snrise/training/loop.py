@@ -140,7 +140,8 @@ def _gradient(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(experiment.seed, first, "dropout"))
         for of in micro_batches(count, min(experiment.accumulate, batch.whole // world.size)):
-            x = experiment.codec.encode(_moved(batch.images[of], device))
+            given = _moved(batch.images[of], device)
+            x = given if batch.encoded else experiment.codec.encode(given)
             with autocast(device, experiment.precision):
                 loss, plain = denoising_loss(
                     state.network, experiment.target, x, eps[of],
