@@ -1,5 +1,6 @@
 """Autoencoders small enough to train in a test."""
 
+import tiny
 from snrise.autoencoding import parse
 from snrise.documents import document_of, override
 
@@ -29,3 +30,8 @@ def saved(folder, *overrides):
     """A folder in diffusers' format with an autoencoder of random weights."""
     config(*overrides).autoencoder.build().save_pretrained(folder)
     return folder
+
+
+def latent(codec, *overrides):
+    """The settings of a run of 32 px on the codes of a folder, 16 px and 2 channels; not measured yet."""
+    return tiny.config("data.resolution=[32, 32]", f"codec={{kind: diffusers, path: {codec}}}", *overrides)

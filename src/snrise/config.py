@@ -6,7 +6,7 @@ from typing import Any, final
 
 import yaml
 
-from snrise._errors import require
+from snrise._errors import SnriseError, require
 from snrise._typing import Size, StrEnum
 from snrise.codecs import Codec, Pixels
 from snrise.construct import INLINED, construct, plain
@@ -311,6 +311,9 @@ _Dumper.add_implicit_resolver(*EXPONENT)
 
 def parse(document: dict[str, Any]) -> RunConfig:
     """Validate a plain document."""
+    if "autoencoder" in document:
+        told = "these are the settings of an autoencoder; train a network on its codes: snrise train codec=FOLDER"
+        raise SnriseError(f"config.autoencoder: {told}")
     return construct(RunConfig, document, "config")
 
 

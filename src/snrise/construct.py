@@ -12,6 +12,7 @@ Cosine(offset=0.0, logsnr_min=-15.0, logsnr_max=12.0)
 import dataclasses
 import json
 import math
+import re
 import types
 import typing
 from collections import ChainMap
@@ -119,7 +120,7 @@ def _dataclass(kind: Any, data: Any, where: str) -> Any:
     except SnriseError as error:
         # The constructor says "Level.dropout: …" or "dropout: …"; here the whole path to it is known.
         message = str(error).removeprefix(f"{kind.__name__}.")
-        joint = "." if message.partition(":")[0].partition("[")[0] in names else ": "
+        joint = "." if re.split(r"[:.\[]", message, maxsplit=1)[0] in names else ": "
         raise SnriseError(f"{where}{joint}{message}") from None
 
 

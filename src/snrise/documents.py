@@ -126,7 +126,8 @@ def resolve(document: dict[str, Any]) -> None:
         return
     sides: Size = construct(Size, data.get("resolution"), "config.data.resolution")
     if coded:
-        channels, *rest = construct(Codec, codec, "config.codec").shape(sides)
+        made: Codec = construct(Codec, codec, "config.codec")
+        channels, *rest = made.shape(sides)
         sides = rest[0], rest[1]
         network.setdefault("image_channels", channels)
     if network.get("stem") == "auto":

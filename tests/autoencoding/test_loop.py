@@ -114,10 +114,10 @@ def test_the_critic_learns_to_tell_reconstructions_from_images():
 
 
 def test_codes_and_crops_belong_to_the_number_of_an_image():
-    settings = config("training.crop=16", "training.batch=8")
+    settings = config("training.crop=24", "training.batch=8")
     whole = next(batches(settings))
     half = whole._replace(images=whole.images[4:], indices=whole.indices[4:], position=4)
-    assert cropped(whole, settings).shape == (8, 3, 16, 16)
+    assert cropped(whole, settings).shape == (8, 3, 24, 24)
     assert torch.equal(cropped(whole, settings)[4:], cropped(half, settings))
     again = next(itertools.islice(batches(settings), 50, 51))
     for position in (8, 16):
@@ -182,6 +182,6 @@ def test_a_patch_of_the_critic_is_of_70_pixels():
 
 
 def test_images_too_small_for_the_perceptual_network():
-    settings = config("objective.perceptual=stlpips-alex", "training.crop=16")
-    with pytest.raises(SnriseError, match=r"^config\.training\.crop: got \[16, 16\]; allowed: sides of 32 pixels"):
+    settings = config("objective.perceptual=stlpips-alex", "training.crop=24")
+    with pytest.raises(SnriseError, match=r"^config\.training\.crop: got \[24, 24\]; allowed: sides of 32 pixels"):
         Judge.of(settings, CPU)

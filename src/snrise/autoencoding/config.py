@@ -5,6 +5,7 @@ from typing import Any, final
 
 from snrise._errors import require
 from snrise._typing import Size
+from snrise.autoencoding.critic import LEAST_SIDE
 from snrise.autoencoding.objective import Objective, Reduction, Terms
 from snrise.codecs import KL, Architecture
 from snrise.config import DataConfig, Log, OnFault, name_of_a_folder
@@ -83,6 +84,9 @@ class CodecConfig:
             require(side is None or (side >= 1 and side % factor == 0), name, side, f"a multiple of {factor}", fix)
         least = min(self.data.resolution)
         require(crop is None or crop <= least, "training.crop", crop, f"at most {least}, the images' shorter side")
+        good = not self.terms.adversarial or min(self.sides) >= LEAST_SIDE
+        where, fix = "data.resolution" if crop is None else "training.crop", "set objective.adversarial=0"
+        require(good, where, list(self.sides), f"sides of {LEAST_SIDE} pixels or more for the critic", fix)
 
     @property
     def sides(self) -> Size:

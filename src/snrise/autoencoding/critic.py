@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from snrise._typing import Images
 
-__all__ = ["Critic"]
+__all__ = ["LEAST_SIDE", "Critic"]
 
 #: Of the slope of a leaky ReLU.
 SLOPE = 0.2
 #: The most channels, in those of the first layer.
 WIDEST = 8
+#: The shortest side that a critic of 3 layers can take.
+LEAST_SIDE = 24
 
 
 @final

@@ -1,5 +1,6 @@
 """The run of an autoencoder in its folder, from settings to the last checkpoint; iterating over it trains."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.autoencoding.config import CodecConfig, parse
 from snrise.autoencoding.loop import CodecReport, Judge, begun, reconstructed, train
-from snrise.codecs import EXPORTED
+from snrise.codecs import ABOUT, EXPORTED
 from snrise.config import OnFault, to_yaml
 from snrise.construct import plain
 from snrise.data import Dataset, as_float, to_uint8
@@ -70,7 +71,7 @@ class CodecRun:
         self.cadence = Cadence(config.log, training.images)
         self.faults = FaultPolicy(training.on_fault, training.fault_limit)
         self.judge = Judge.of(config, self.device)
-        self.tally = Tally()
+        self.tally, self.seconds = Tally(), 0.0
         with ExitStack() as stack:
             stack.enter_context(held(self.folder.path))
             for change in settle(self.folder, config, parse, MAY_CHANGE):
@@ -117,7 +118,7 @@ class CodecRun:
                 )
             if first and saved["fingerprint"] != self.data.fingerprint:
                 self.tell("the files have changed since the last checkpoint: the run is no longer exactly repeatable")
-            self.tally = Tally(**saved["tally"])
+            self.tally, self.seconds = Tally(**saved["tally"]), saved["seconds"]
             if first:
                 self.tell(f"going on from {self.state.images_seen:,} images ({checkpoint.path})")
             else:
@@ -136,6 +137,7 @@ class CodecRun:
         """Do what is due after a step."""
         before, after = report.images_seen - report.batch, report.images_seen
         self.tally.add(report)
+        self.seconds += report.seconds
         if report.fault is not None:
             self._fault(report, report.fault)
             return
@@ -170,6 +172,7 @@ class CodecRun:
     def save(self) -> Path:
         """Write a checkpoint, and the averaged autoencoder in diffusers' format; returns the checkpoint."""
         extra = {"images": len(self.data), "fingerprint": self.data.fingerprint, "tally": self.tally.state()}
+        extra["seconds"] = self.seconds
         path = self.saver.save(self.state, extra)
         self.faults.since_checkpoint = 0
         self.export()
@@ -197,6 +200,8 @@ class CodecRun:
             autoencoder.register_to_config(**factors)
         try:
             autoencoder.save_pretrained(fresh, safe_serialization=True)
+            about = {"images_seen": self.state.images_seen, "seconds": round(self.seconds, 1), "run": self.config.name}
+            (fresh / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
             folder.mkdir(exist_ok=True)
             for file in sorted(fresh.iterdir()):
                 file.replace(folder / file.name)

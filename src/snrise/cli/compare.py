@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -17,8 +18,10 @@ from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import FeaturesOption, MetricOption, metric_named
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
+from snrise.codecs import Autoencoder
 from snrise.config import RunConfig
 from snrise.cpu import keep_freed_memory
+from snrise.encoding import encoded, with_measured_codes
 from snrise.experiment import Experiment
 from snrise.files import write_atomically
 from snrise.metrics import Better, extractor_named
@@ -45,23 +48,26 @@ def compare(
 ) -> None:
     """Train each arm on the same budget, judge all the same way: one table, one plot, the grids side by side.
 
+    The time of an arm on codes begins with the training of its codec. Pictures a second are those that it samples.
     The same command again resumes where it stopped.
     """
     extractor = extractor_named(features, "--features")
     ranked, better = metric_named(metric, extractor)
     require((budget is None) != (images is None), "compare", (budget, images), "either --budget or --images")
     where = device_of(device)
-    configs = _arms(arms)
+    configs = {name: with_measured_codes(config, where) for name, config in _arms(arms).items()}
     check_alike(configs)
     keep_freed_memory()
+    before = {name: seconds for name, config in configs.items() if (seconds := _of_codec(config)) is not None}
     if images is not None:
         lengths = dict.fromkeys(configs, parse_count(images, "--images"))
     else:
-        lengths = _lengths(configs, parse_time(budget or "", "--budget"), out / "lengths.json", where)
+        lengths = _lengths(configs, parse_time(budget or "", "--budget"), before, out / "lengths.json", where)
     lasting = {name: replace(config, training=replace(config.training, images=lengths[name]))
                for name, config in configs.items()}
     comparison = Comparison(
         folder=out, arms=lasting, seeds=seeds, number=number, extractor=extractor, points=points,
+        before=before,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     results = _run(comparison, ranked, console, where)
@@ -80,13 +86,22 @@ def _arms(texts: list[str]) -> dict[str, RunConfig]:
     return configs
 
 
-def _lengths(configs: dict[str, RunConfig], seconds: float, file: Path, device: Any) -> dict[str, int]:
-    """Images that each arm can train on in the time, measured once and cached in a file."""
+def _of_codec(config: RunConfig) -> float | None:
+    """The seconds that the codec of an arm was trained, where it is an autoencoder that tells them."""
+    return config.codec.training_seconds if isinstance(config.codec, Autoencoder) else None
+
+
+def _lengths(
+    configs: dict[str, RunConfig], seconds: float, before: Mapping[str, float], file: Path, device: Any
+) -> dict[str, int]:
+    """Images that each arm can train on in the time that its codec has left, measured once and cached in a file."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     for name, config in configs.items():
         if name not in known:
-            pace = measure(Experiment.of(config, device=device), grids=False)
-            known[name] = pace.images(seconds, config.training.batch)
+            left, fix = seconds - before.get(name, 0.0), "give more than that to --budget"
+            require(left > 0, f"compare: {name}", f"a codec trained for {before.get(name, 0):.0f} s", "less time", fix)
+            pace = measure(encoded(Experiment.of(config, device=device)), grids=False)
+            known[name] = pace.images(left, config.training.batch)
             write_atomically(file, json.dumps(known).encode())
     return known
 
@@ -134,10 +149,15 @@ def _table(
     extractor = comparison.extractor
     shown = dict.fromkeys((ranked, extractor.kernel_name, extractor.frechet_name, "recall", "spectral distance"))
     columns = [{row.arm: row for row in table(results, name, better)} for name in shown]
-    drawn = Table("arm", "n", *(f"{name} ± spread" for name in shown), "images", "seconds", box=None)
+    names = (*(f"{name} ± spread" for name in shown), "images", "seconds", "of its codec", "pictures/s")
+    drawn = Table("arm", "n", *names, box=None)
     for arm, row in columns[0].items():
         numbers = (_text(column[arm]) for column in columns)
-        drawn.add_row(arm, str(row.n), *numbers, f"{comparison.images(arm):,}", f"{seconds[arm]:.0f}")
+        told = [point.pictures_per_second for point in results if point.arm == arm]
+        rates = [rate for rate in told if rate is not None]
+        before, speed = comparison.before.get(arm, 0.0), f"{median(rates):.1f}" if rates else ""
+        times = f"{seconds[arm]:.0f}", f"{before:.0f}" if before else "", speed
+        drawn.add_row(arm, str(row.n), *numbers, f"{comparison.images(arm):,}", *times)
     return drawn
 
 

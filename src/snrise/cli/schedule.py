@@ -13,9 +13,10 @@ from rich.table import Table
 from torch import Generator, Tensor
 
 from snrise import plots
-from snrise._errors import SnriseError, invalid, unknown
+from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Images, Size
 from snrise.cli.options import check_chart
+from snrise.codecs import Autoencoder
 from snrise.data import Cache, Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
 from snrise.diagnostics import Report, diagnose
 from snrise.pooling import factors_for, pooled_logsnr, signal_power
@@ -76,6 +77,11 @@ def schedule(
         typer.Option(help="A folder of images, or `emoji`: measure what pooling leaves of their power.",
                      show_default=False, rich_help_panel=IMAGES),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="With --data: an autoencoder; measure what pooling leaves of its codes, "
+                     "too.", show_default=False, rich_help_panel=IMAGES),
+    ] = None,
     image: Annotated[
         Path | None,
         typer.Option(help="The image file to show noise on.", show_default="one of --data", rich_help_panel=IMAGES),
@@ -94,10 +100,13 @@ def schedule(
         clean=seen_at if clean_reference is None else parse_size(clean_reference, "--clean-reference"),
         noisy=seen_at if noisy_reference is None else parse_size(noisy_reference, "--noisy-reference"),
     )
-    _show(shifted, size, seen_at, out, data, image)
+    require(codec is None or data is not None, "--codec", codec, "with --data, whose codes are measured")
+    _show(shifted, size, seen_at, out, data, codec, image)
 
 
-def _show(shift: "_Shift", size: Size, reference: Size, out: Path, data: str | None, image: Path | None) -> None:
+def _show(
+    shift: "_Shift", size: Size, reference: Size, out: Path, data: str | None, codec: str | None, image: Path | None
+) -> None:
     """The table and the pictures."""
     console = Console(soft_wrap=True, highlight=False)
     before, after = shift.base, shift(size)
@@ -106,7 +115,10 @@ def _show(shift: "_Shift", size: Size, reference: Size, out: Path, data: str | N
     written = [plots.save(curves, out)]
     images = _Images(out=out, size=size, reference=reference)
     if data is not None:
-        written += images.measured(console, Emoji() if data == "emoji" else ImageFolder(data))
+        source: Source = Emoji() if data == "emoji" else ImageFolder(data)
+        written += images.measured(console, source)
+        if codec is not None:
+            written.append(images.encoded(console, source, codec))
     shown = _read(image, size) if image is not None else images.first
     if shown is not None:
         written.append(images.noise(shown, before, shift))
@@ -202,6 +214,21 @@ class _Images:
             note = f"{small} of them were smaller and have been enlarged: pooling takes less from them than it should"
             console.print(note, style="yellow", markup=False)
         return [plots.save(plots.signal_power(power), self._beside("power", self.out.suffix))]
+
+    def encoded(self, console: Console, source: Source, codec: str) -> Path:
+        """Print how much power pooling leaves of codes, and by what it changes their SNR; draw it."""
+        dataset, autoencoder = Dataset(source, Preprocess(self.size), cache=Cache.NONE), Autoencoder(path=codec)
+        indices = order(0, 0, min(MOST_IMAGES, len(source)), len(source))
+        codes = torch.cat([autoencoder.raw(images) for images in _batches(dataset, indices)]).double()
+        spread, centre = torch.std_mean(codes, dim=(0, 2, 3), keepdim=True, correction=0)
+        channels, *sides = autoencoder.shape(self.size)
+        power = signal_power([(codes - centre) / spread], factors_for((sides[0], sides[1]), smallest=2))
+        console.print(f"\ncodes of {channels}x{sides[0]}x{sides[1]}: {power}", markup=False)
+        left = zip(power.factors[1:], power.variance_ratio[1:], strict=True)
+        acts = ", ".join(f"{factor} acts as {factor * share**0.5:.2f}" for factor, share in left)
+        console.print(f"pooling by {acts}: with that factor, not the first, a schedule of codes is to be shifted")
+        chart = plots.signal_power(power, title="Power of codes after pooling")
+        return plots.save(chart, self._beside("codes", self.out.suffix))
 
     def noise(self, image: UInt8[Tensor, "3 h w"], base: Schedule, shifted: Callable[[Size], Schedule]) -> Path:
         """Draw the image with noise at every resolution, without the shift and with it."""

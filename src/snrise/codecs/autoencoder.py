@@ -18,12 +18,14 @@ from snrise.codecs.architectures import diffusers_class
 from snrise.codecs.base import Codec
 from snrise.data import as_float, to_uint8
 
-__all__ = ["EXPORTED", "Autoencoder", "autoencoders", "codec_folder"]
+__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "autoencoders", "codec_folder"]
 
 #: The classes of diffusers that can be a codec.
 CLASSES = ("AutoencoderKL", "VQModel", "AutoencoderDC", "AutoencoderTiny")
 #: Within the folder of a run of `snrise train-codec`, the autoencoder in diffusers' format.
 EXPORTED = "diffusers"
+#: Beside its weights, what a run of `snrise train-codec` knows of their training.
+ABOUT = "snrise.json"
 #: Pixels that are encoded or decoded at a time; images of a longer side are decoded in tiles of this side.
 AT_ONCE, TILE = 2**20, 1024
 #: The side of an image that tells the shape of its codes.
@@ -76,7 +78,7 @@ class Autoencoder(Codec):
             require(side % about.factor == 0, "config.data.resolution", side, f"a multiple of {about.factor}", fix)
         return about.channels, size[0] // about.factor, size[1] // about.factor
 
-    def encode(self, pictures: Pictures) -> Images:
+    def encode(self, pictures: Pictures) -> Float[Tensor, "b c y x"]:
         """Codes, on the pictures' device, without gradients."""
         raw = self.raw(pictures)
         return (raw - self._each(self.mean, raw)) / self._each(self.std, raw)
@@ -113,6 +115,14 @@ class Autoencoder(Codec):
         """Mean and standard deviation of codes that the folder states: codes are (raw − shift) · scaling."""
         config = _config(self._folder)
         return config.get("shift_factor") or 0.0, 1 / (config.get("scaling_factor") or 1.0)
+
+    @property
+    def training_seconds(self) -> float | None:
+        """How long the autoencoder was trained; None where that is not known, as of one from elsewhere."""
+        try:
+            return float(json.loads((self._folder / ABOUT).read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @property
     def _folder(self) -> Path:

@@ -98,7 +98,8 @@ def fit(
         if mine is not None:
             own = generators(seed, mine.first, len(mine.pixels))
             with evaluating(trained.network), autocast(device, precision):
-                loss = loss_by_logsnr(mine.denoise, trained.config.codec.encode(mine.pixels), LEVELS, own)
+                codec = trained.config.codec
+                loss = loss_by_logsnr(mine.denoise, codec.encode(mine.pixels), LEVELS, own, bounds=codec.range)
                 if _of_pixels(trained):
                     bound = variational_bound(mine.denoise, mine.pixels, edges, own)
         losses += _of_all(loss, LossByLogsnr, world)

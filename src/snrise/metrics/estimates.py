@@ -1,5 +1,6 @@
 """Shared by measurements on held-out images: means with standard errors, noise per image, batching and checks."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
@@ -112,13 +113,15 @@ def check_float(where: str, images: Tensor) -> None:
     require(images.is_floating_point(), where, str(images.dtype), "floating point, -1…1", "use data.to_float")
 
 
-def check_images(where: str, images: Tensor) -> None:
-    """Raise unless images are [n c h w] in floating point, within [−1, 1]."""
+def check_images(where: str, images: Tensor, bounds: tuple[float, float] | None = (-1.0, 1.0)) -> None:
+    """Raise unless images are [n c h w] in floating point, within bounds if there are any."""
     check_float(where, images)
     where = f"{where}.images"
     low, high = images.min().item(), images.max().item()
-    within = low >= -1 and high <= 1
-    require(within, where, f"values {low:g}…{high:g}", "numbers in [-1, 1]", "use data.to_float on uint8 pixels")
+    within = bounds is None or (low >= bounds[0] and high <= bounds[1])
+    least, most = bounds or (-math.inf, math.inf)
+    allowed = f"numbers in [{least:g}, {most:g}]"
+    require(within, where, f"values {low:g}…{high:g}", allowed, "use data.to_float on uint8 pixels")
 
 
 def check_pixels(where: str, images: Tensor) -> None:

@@ -15,7 +15,7 @@ SIDE, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 PEAK = 255.0
 
 
-def psnr(images: UInt8[Tensor, "b 3 h w"], originals: UInt8[Tensor, "b 3 h w"]) -> PerImage:
+def psnr(images: UInt8[Tensor, "b 3 h w"], originals: UInt8[Tensor, "n 3 y x"]) -> PerImage:
     """Peak signal-to-noise ratio of each image, 10 log₁₀(255² / mean squared error), in dB; ∞ for the same image.
 
     >>> x = torch.full((1, 3, 2, 2), 100, dtype=torch.uint8)
@@ -27,7 +27,7 @@ def psnr(images: UInt8[Tensor, "b 3 h w"], originals: UInt8[Tensor, "b 3 h w"]) 
     return 10 * torch.log10(PEAK**2 / error)
 
 
-def ssim(images: UInt8[Tensor, "b 3 h w"], originals: UInt8[Tensor, "b 3 h w"]) -> PerImage:
+def ssim(images: UInt8[Tensor, "b 3 h w"], originals: UInt8[Tensor, "n 3 y x"]) -> PerImage:
     """Structural similarity of each image, up to 1: means over channels, and over places where the window fits.
 
     Wang et al. 2004, eq. 13, with a Gaussian window of 11×11 pixels and σ = 1.5.

@@ -224,4 +224,4 @@ def perceptual(name: str, where: str = "perceptual") -> Perceptual:
     """
     if name not in PERCEPTUAL:
         raise unknown(where, name, PERCEPTUAL, "perceptual distance")
-    return Perceptual(PERCEPTUAL[name], where)
+    return Perceptual(PERCEPTUAL[name], name)

@@ -65,15 +65,18 @@ def loss_by_logsnr(
     generators: Sequence[torch.Generator],
     *,
     batch: int = 64,
+    bounds: tuple[float, float] | None = (-1.0, 1.0),
 ) -> LossByLogsnr:
     """The ε-loss of images [n c h w] in [−1, 1] at each of `logsnrs` [levels], which are increasing and finite.
+
+    Codes of images have other `bounds`, or None.
 
     The noise of an image is drawn once, from its own generator, and used at every λ: with generators of the same seed,
     two networks are compared on the same noisy images. For a denoiser with labels, measure batch by batch and
     concatenate the results with `joined`.
 
     Raises:
-        SnriseError: for images outside [−1, 1], λ that do not increase or are infinite, not one generator an image.
+        SnriseError: for images out of bounds, λ that do not increase or are infinite, not one generator an image.
 
     >>> from snrise.denoisers import gaussian
     >>> images = torch.zeros(4, 3, 8, 8)
@@ -85,7 +88,7 @@ def loss_by_logsnr(
         9.00   0.00000   0.00000
     """
     where = "loss_by_logsnr"
-    check_images(where, images)
+    check_images(where, images, bounds)
     check_logsnrs(where, logsnrs, least=1)
     levels = logsnrs.double().cpu()
 

@@ -1,12 +1,13 @@
 """Several experiments trained with the same budget and seeds and judged alike: one table, also after interruptions."""
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeVar, final
 
 from snrise._errors import SnriseError, require
 from snrise._typing import type_name
@@ -14,6 +15,7 @@ from snrise.config import RunConfig
 from snrise.construct import plain
 from snrise.data import ByIndex
 from snrise.documents import differences
+from snrise.encoding import encoded
 from snrise.evaluation import Reference, judge, measures
 from snrise.experiment import Experiment, compared
 from snrise.files import write_atomically
@@ -25,15 +27,23 @@ from snrise.training import checkpoints
 
 __all__ = ["Comparison", "Point", "Row", "check_alike", "curve", "table"]
 
+T = TypeVar("T")
+#: Beside the metrics of a moment in a file.
+RATE = "pictures per second"
+
 
 class Point(NamedTuple):
-    """The judgement of one run after some images: arm, seed, images and seconds of training, and metrics by name."""
+    """The judgement of one run after some images: arm, seed, images, seconds of training, and metrics by name.
+
+    Of an arm on codes, the seconds are those of its codec, too. pictures_per_second: how fast it was sampled.
+    """
 
     arm: str
     seed: int
     images_seen: int
     seconds: float
     metrics: dict[str, Any]
+    pictures_per_second: float | None = None
 
 
 class Row(NamedTuple):
@@ -53,7 +63,8 @@ class Comparison:
     Settings are built anew for every seed. The runs of an experiment all start from its network's weights, and leave
     them as they are: their seeds differ in noise and data order only.
 
-    number: pictures that are judged at each of `points` moments of a run, the last one at its end.
+    number: pictures that are judged at each of `points` moments of a run, the last one at its end. before: the seconds
+    that an arm had spent before it was trained, on its codec: they count as its own.
 
     Raises:
         SnriseError: for no arm, or one on data that cannot be taken by index, which samples could not be judged by.
@@ -65,6 +76,7 @@ class Comparison:
     number: int
     extractor: Extractor
     points: int = 4
+    before: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(len(self.arms) >= 1, "Comparison.arms", len(self.arms), "one arm or more")
@@ -89,7 +101,7 @@ class Comparison:
         log = replace(base.log, checkpoint=every, keep_every=every, samples=self.images(arm))
         if isinstance(base, Experiment):
             return replace(base, name=arm, seed=seed, log=log, network=deepcopy(base.network))
-        return Experiment.of(replace(base, name=arm, seed=seed, log=log), device=device)
+        return encoded(Experiment.of(replace(base, name=arm, seed=seed, log=log), device=device))
 
     def run_folder(self, arm: str, seed: int) -> Path:
         """The folder of a run."""
@@ -126,9 +138,13 @@ class Comparison:
                 network = deepcopy(base.network) if isinstance(base, Experiment) else None
                 trained = load(checkpoint, network=network, device=device)
                 samples = trained.samples(self.number, context=data.contexts(self.number), watch=watch)
-                known[key] = judge(samples, reference).as_json()
+                clock = Clock()
+                known[key] = judge(clock(samples), reference).as_json()
+                known[key][RATE] = self.number / clock.seconds
                 write_atomically(file, json.dumps(known, indent=1).encode())
-            yield Point(arm, seed, _seen(checkpoint), times(_seen(checkpoint)), known[key])
+            spent = self.before.get(arm, 0.0) + times(_seen(checkpoint))
+            metrics = {name: value for name, value in known[key].items() if name != RATE}
+            yield Point(arm, seed, _seen(checkpoint), spent, metrics, known[key].get(RATE))
 
     def _moments(self, arm: str, folder: Path) -> list[Path]:
         """The first checkpoint at or after each moment, and the last: not those that an interruption left."""
@@ -139,6 +155,23 @@ class Comparison:
     def _every(self, arm: str) -> int:
         """Images from one moment to the next."""
         return -(-self.images(arm) // self.points)
+
+
+class Clock:
+    """Counts the seconds that an iterator takes to yield, not what is done with what it yields."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self, items: Iterable[T]) -> Iterator[T]:
+        stream, last = iter(items), object()
+        while True:
+            started = time.perf_counter()
+            item = next(stream, last)
+            self.seconds += time.perf_counter() - started
+            if item is last:
+                return
+            yield item  # type: ignore[misc]
 
 
 def table(points: Sequence[Point], metric: str, better: Better = Better.LOWER) -> list[Row]:
