@@ -22,6 +22,13 @@ SMALL = [
 ]
 
 
+#: The same of an autoencoder.
+SMALL_CODEC = [
+    "training.images=8", "training.batch=4", "training.crop=32", "log.grid=4", "objective.critic_channels=4",
+    "autoencoder.width=4", "autoencoder.blocks=1", "autoencoder.attention=false",
+]
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
@@ -35,6 +42,8 @@ def commands() -> list[list[str]]:
 def shortened(arguments: list[str]) -> list[str]:
     """The same with small settings; of options given twice, the last counts."""
     match arguments:
+        case ["train-codec", *_]:
+            return [*arguments, *SMALL_CODEC]
         case ["train", *_] if "--grow" in arguments:
             return [*arguments, *(part for part in SMALL if not part.startswith("network.")), "network.level.blocks=1"]
         case ["train", *_] if "--budget" in arguments:
@@ -73,10 +82,12 @@ def test_its_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     photos = tmp_path / "path" / "to" / "photos"
     for i, name in enumerate(("a", "b")):
         (photos / name).mkdir(parents=True)
-        Image.new("RGB", (40 + i, 30), (200, 10 * i, 90)).save(photos / name / "x.jpg")
+        for j in range(12):
+            Image.new("RGB", (40 + i, 30), (200, 10 * i, 20 * j)).save(photos / name / f"{j}.jpg")
     found = commands()
     assert {arguments[0] for arguments in found} == {
-        "train", "sample", "schedule", "show", "evaluate", "sweep", "compare", "plan",
+        "train", "sample", "schedule", "show", "evaluate", "sweep", "compare", "plan", "train-codec",
+        "evaluate-codec",
     }
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)

@@ -1,7 +1,7 @@
 """Training autoencoders for latent diffusion: the objective of four parts, the loop, the run, and how well it does.
 
-    folder = snrise.autoencoding.train_codec("photos", resolution=256, budget="2h")
-    snrise.train("photos", f"codec={folder}", resolution=256, budget="2h")
+    folder = train_codec("photos", resolution=256, budget="2h")
+    snrise.train("photos", f"codec={folder}", "schedule.reference=null", resolution=256, budget="2h")
 """
 
 from snrise.autoencoding.config import CodecConfig, CodecTraining, parse
