@@ -130,55 +130,33 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Optimisation: `images` (the run's length), `warmup` and `ema_half_life` in images, `decay` a share of the run.
-
-    `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
-
-    `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
-    they fit.
-
-    `averages`: widths of further averages, such as [0.05, 0.1]: with two of them, kept with each checkpoint, an average
-    of any width can be put together after the training (`snrise export --average`). See `training.averages`.
+class Optimisation:
+    """What every training has: `images` (its length), `warmup` and `ema_half_life` in images, `decay` a share of it.
 
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.
-
-    `parallel`: what each of several processes holds; one process holds all.
     """
 
     images: int
     batch: int = 32
-    accumulate: int = 1
-    optimizer: Optimizer = AdamW()
     learning_rate: float = 1e-3
     warmup: int = 1000
     decay: float = 1.0
     decay_shape: Decay = LinearDecay()
     betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
     clip: float | None = 1.0
     ema_half_life: float = 5000
-    averages: tuple[float, ...] = ()
-    class_dropout: float = 0.1
     precision: Precision = Precision.AUTO
     on_fault: OnFault = OnFault.SKIP
     fault_limit: int = 10
-    start: str | None = None
-    parallel: Parallel = Parallel.AUTO
 
     def __post_init__(self) -> None:
         for name in ("images", "batch"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number above 0")
-        require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
         for name in ("warmup", "fault_limit"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number, 0 or more")
-        for name in ("ema_half_life", "weight_decay"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number, 0 or more")
-        for name in ("decay", "class_dropout"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share in [0, 1]")
-        for i, width in enumerate(self.averages):
-            require(0 < width < WIDEST, f"averages[{i}]", width, f"a number above 0, below {WIDEST:.3f}")
+        require(self.ema_half_life >= 0, "ema_half_life", self.ema_half_life, "a number, 0 or more")
+        require(0 <= self.decay <= 1, "decay", self.decay, "a share in [0, 1]")
         for i, beta in enumerate(self.betas):
             require(0 <= beta < 1, f"betas[{i}]", beta, "a number in [0, 1)")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
@@ -190,6 +168,38 @@ class Training:
         return LearningRate(
             peak=self.learning_rate, total=self.images, warmup=self.warmup, decay=self.decay, shape=self.decay_shape
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Optimisation):
+    """The optimisation of a network.
+
+    `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
+
+    `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
+    they fit.
+
+    `averages`: widths of further averages, such as [0.05, 0.1]: with two of them, kept with each checkpoint, an average
+    of any width can be put together after the training (`snrise export --average`). See `training.averages`.
+
+    `parallel`: what each of several processes holds; one process holds all.
+    """
+
+    accumulate: int = 1
+    optimizer: Optimizer = AdamW()
+    weight_decay: float = 0.0
+    averages: tuple[float, ...] = ()
+    class_dropout: float = 0.1
+    start: str | None = None
+    parallel: Parallel = Parallel.AUTO
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number, 0 or more")
+        require(0 <= self.class_dropout <= 1, "class_dropout", self.class_dropout, "a share in [0, 1]")
+        for i, width in enumerate(self.averages):
+            require(0 < width < WIDEST, f"averages[{i}]", width, f"a number above 0, below {WIDEST:.3f}")
 
 
 @final

@@ -8,57 +8,30 @@ from snrise._typing import Size
 from snrise.autoencoding.critic import LEAST_SIDE
 from snrise.autoencoding.objective import Objective, Reduction, Terms
 from snrise.codecs import KL, Architecture
-from snrise.config import DataConfig, Log, OnFault, name_of_a_folder
+from snrise.config import DataConfig, Log, Optimisation, name_of_a_folder
 from snrise.construct import construct
 from snrise.data import Dataset
 from snrise.experiment import opened
-from snrise.precision import Precision
-from snrise.rates import Decay, LearningRate, LinearDecay
 
 __all__ = ["CodecConfig", "CodecTraining", "parse"]
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class CodecTraining:
-    """Optimisation: `images` (the run's length), `warmup` and `ema_half_life` in images, `decay` a share of the run.
+class CodecTraining(Optimisation):
+    """The optimisation of an autoencoder and its critic, by Adam with `betas` and the same rate for both.
 
-    Adam with `betas` trains autoencoder and critic with the same rate. `clip`: the largest norm of both gradients.
-    `crop`: the side of a random square of each image that it is trained on; null for whole images. Autoencoders of
-    convolutions are used at any size. `on_fault`, `fault_limit`: as of `config.Training`.
+    `clip`: the largest norm of both gradients. `crop`: the side of a random square of each image that it is trained on;
+    null for whole images. Autoencoders of convolutions are used at any size.
     """
 
-    images: int
     batch: int = 16
-    crop: int | None = None
     learning_rate: float = 2e-4
-    warmup: int = 1000
     decay: float = 0.5
-    decay_shape: Decay = LinearDecay()
     betas: tuple[float, float] = (0.5, 0.9)
     clip: float | None = None
     ema_half_life: float = 2000
-    precision: Precision = Precision.AUTO
-    on_fault: OnFault = OnFault.SKIP
-    fault_limit: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("images", "batch"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number above 0")
-        for name in ("warmup", "fault_limit", "ema_half_life"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number, 0 or more")
-        require(0 <= self.decay <= 1, "decay", self.decay, "a share in [0, 1]")
-        for i, beta in enumerate(self.betas):
-            require(0 <= beta < 1, f"betas[{i}]", beta, "a number in [0, 1)")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
-        require(self.clip is None or self.clip > 0, "clip", self.clip, "a norm above 0, or null")
-
-    @property
-    def rate(self) -> LearningRate:
-        """The learning-rate schedule."""
-        return LearningRate(
-            peak=self.learning_rate, total=self.images, warmup=self.warmup, decay=self.decay, shape=self.decay_shape
-        )
+    crop: int | None = None
 
 
 @final

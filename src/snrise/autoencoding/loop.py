@@ -28,6 +28,7 @@ from snrise.metrics import Perceptual, perceptual
 from snrise.precision import autocast
 from snrise.training import Ema, TrainState
 from snrise.training.faults import nonfinite_gradient, nonfinite_weight
+from snrise.training.loop import awaited
 from snrise.training.randomness import noise, uniform
 
 __all__ = ["Adversaries", "CodecReport", "Judge", "begun", "reconstructed", "train"]
@@ -126,16 +127,7 @@ def train(
     finite leaves the weights as they were.
     """
     state.network.train()
-    stream = iter(batches)
-    while images is None or state.images_seen < images:
-        started = time.perf_counter()
-        batch = next(stream, None)
-        if batch is None:
-            return
-        require(
-            batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
-            f"the batch from image {state.position}", "start the batches at state.position",
-        )
+    for batch, started in awaited(state, batches, images):
         yield _step(state, batch, judge, started, time.perf_counter() - started)
 
 

@@ -11,7 +11,10 @@ from snrise.metrics import FEATURES, Better, Extractor
 from snrise.parallel import World
 from snrise.plots import SUFFIXES
 
-__all__ = ["BatchOption", "FeaturesOption", "MetricOption", "at_a_time", "check_chart", "metric_named"]
+__all__ = [
+    "BatchOption", "DataOption", "DryRunOption", "FeaturesOption", "MetricOption", "OutOption", "ResolutionOption",
+    "SeedOption", "at_a_time", "check_chart", "metric_named",
+]
 
 #: Pictures that are made at a time, if not said.
 BATCH = 64
@@ -20,6 +23,20 @@ FeaturesOption = Annotated[str, typer.Option(help=f"One of {', '.join(FEATURES)}
 MetricOption = Annotated[
     str | None, typer.Option(help="What is ranked and drawn, by its name in the report of `snrise evaluate`.",
                              show_default="the kernel distance")
+]
+DataOption = Annotated[
+    str | None, typer.Option(help="A folder of images, WebDataset shards (such as 'train-*.tar'), or `emoji`.",
+                             show_default=False)
+]
+ResolutionOption = Annotated[
+    str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
+]
+OutOption = Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
 ]
 BatchOption = Annotated[
     int | None, typer.Option(help="Pictures at a time, in each process.", min=1,

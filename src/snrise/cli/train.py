@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import DataOption, DryRunOption, OutOption, ResolutionOption, SeedOption
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import to_yaml
@@ -26,11 +27,8 @@ def train(
         typer.Argument(metavar="[RECIPE|CONFIG.yaml] [KEY=VALUE]...",
                        help="A recipe's name or a YAML file, then settings to change, such as training.batch=16."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images, WebDataset shards (such as 'train-*.tar'), or "
-                                      "`emoji`.", show_default=False)] = None,
-    resolution: Annotated[
-        str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
-    ] = None,
+    data: DataOption = None,
+    resolution: ResolutionOption = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="Begin with the weights and settings of this run or built-in model, "
                                   "such as to go on at another --resolution: its schedule is shifted by the rule.",
@@ -41,18 +39,14 @@ def train(
                                  "coarse half of a new one, of which a level for what is finer is trained.",
                                  show_default=False)
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
-    ] = None,
+    seed: SeedOption = None,
     budget: Annotated[
         str | None, typer.Option(help="How long to train, such as 90s, 10m or 2h: a short measurement says how many "
                                  "images that is. A run that goes on keeps its length.",
                                  show_default="the recipe's training.images")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
-    ] = False,
+    out: OutOption = None,
+    dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a recipe; the same command again goes on where the run stopped.

@@ -1,6 +1,5 @@
 """`snrise train-codec`: an autoencoder for latent diffusion, from settings to a run's folder, with a progress bar."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from rich.console import Console
 from snrise.autoencoding import CodecReport, CodecRun
 from snrise.autoencoding.starting import introduction, paced, prepare
 from snrise.cli.devices import DeviceOption, device_of
+from snrise.cli.options import DataOption, DryRunOption, OutOption, ResolutionOption, SeedOption
 from snrise.cli.progress import watched
 from snrise.cli.stopping import stop_signals
 from snrise.config import to_yaml
@@ -25,22 +25,15 @@ def train_codec(
                        help="emoji-f8 (the default), emoji-f4, folder-f8, or a YAML file; then settings to change, "
                        "such as autoencoder.kind=vq or training.batch=8."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of images, WebDataset shards (such as 'train-*.tar'), or "
-                                      "`emoji`.", show_default=False)] = None,
-    resolution: Annotated[
-        str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Fixes everything that is drawn at random.", show_default="the recipe's")
-    ] = None,
+    data: DataOption = None,
+    resolution: ResolutionOption = None,
+    seed: SeedOption = None,
     budget: Annotated[
         str | None, typer.Option(help="How long to train, such as 90s, 10m or 2h. A run that goes on keeps its length.",
                                  show_default="the recipe's training.images")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the settings, train nothing.")
-    ] = False,
+    out: OutOption = None,
+    dry_run: DryRunOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Train an autoencoder, whose codes `snrise train codec=FOLDER` diffuses; the same command again goes on.

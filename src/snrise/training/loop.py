@@ -22,7 +22,7 @@ from snrise.training.faults import first_nonfinite, nonfinite_gradient, nonfinit
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
-__all__ = ["Report", "micro_batches", "train"]
+__all__ = ["Report", "awaited", "micro_batches", "train"]
 
 
 class Report(NamedTuple):
@@ -61,7 +61,20 @@ def train(
     those of whole batches, and the same in every process.
     """
     state.network.train()
-    stream, buffers = iter(batches), _persistent_buffers(state.network)
+    buffers = _persistent_buffers(state.network)
+    for batch, started in awaited(state, batches, images):
+        data_seconds = time.perf_counter() - started
+        world.copy_(buffers)  # running statistics are those of the first process's slices
+        yield _step(state, batch, experiment, world, started, data_seconds)
+
+
+def awaited(state: TrainState, batches: Iterable[Batch], images: int | None) -> Iterator[tuple[Batch, float]]:
+    """Batches until so many images are seen or they end, each with the time at which it was asked for.
+
+    Raises:
+        SnriseError: for one that does not begin where the state is.
+    """
+    stream = iter(batches)
     while images is None or state.images_seen < images:
         started = time.perf_counter()
         batch = next(stream, None)
@@ -71,8 +84,7 @@ def train(
             batch.position == state.position, "train.batches", f"a batch from image {batch.position}",
             f"the batch from image {state.position}", "start the batches at state.position",
         )
-        world.copy_(buffers)  # running statistics are those of the first process's slices
-        yield _step(state, batch, experiment, world, started, time.perf_counter() - started)
+        yield batch, started
 
 
 def _step(
