@@ -19,6 +19,10 @@ LOADS = (
 )
 
 
+#: Weights in packages that others made, as PyTorch's files; read as tensors alone, which refuses everything else.
+TENSORS_ALONE = ("perception.py", 'torch.load(file, map_location="cpu", weights_only=True)')
+
+
 def calls(text):
     """A source without docstrings and comments."""
     return re.sub(r'""".*?"""|#[^\n]*', "", text, flags=re.DOTALL)
@@ -26,8 +30,11 @@ def calls(text):
 
 def test_nothing_loads_code():
     assert len(FILES) > 50
-    found = [(p.name, m[0]) for p in FILES for rule in LOADS for m in re.finditer(rule, calls(p.read_text("utf-8")))]
-    assert found == []
+    texts = [(p.name, calls(p.read_text("utf-8"))) for p in FILES]
+    file, call = TENSORS_ALONE
+    assert [text.count(call) for name, text in texts if name == file] == [1]
+    texts = [(name, text.replace(call, "") if name == file else text) for name, text in texts]
+    assert [(name, m[0]) for name, text in texts for rule in LOADS for m in re.finditer(rule, text)] == []
 
 
 @pytest.mark.parametrize("line", [

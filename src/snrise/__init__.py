@@ -2,7 +2,7 @@
 
 The mathematics is in `process`, `schedules`, `pooling`, `weightings`, `levels`, `losses`, `denoisers`, `samplers` and
 `diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `checkpoint` and `runs`; images are
-made in `trained` and `generation`; pictures are in `plots`.
+made in `trained` and `generation`; autoencoders in `autoencoding`, their codes in `encoding`; pictures in `plots`.
 Modules are imported when they are first asked for.
 
 >>> import snrise
@@ -17,6 +17,7 @@ from snrise._errors import SnriseError
 
 if TYPE_CHECKING:
     from snrise import (
+        autoencoding,
         checkpoint,
         codecs,
         config,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         denoisers,
         diagnostics,
         documents,
+        encoding,
         evaluation,
         experiment,
         export,
@@ -58,11 +60,11 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Experiment", "Run", "SnriseError", "Trained", "__version__", "checkpoint", "codecs", "config", "data",
-    "denoisers", "diagnostics", "documents", "evaluate", "evaluation", "experiment", "export", "generation", "growing",
-    "levels", "load", "losses", "metrics", "models", "nest", "networks", "optimizers", "parallel", "planning", "plots",
-    "pooling", "precision", "process", "rates", "runs", "samplers", "schedules", "train", "trained", "training",
-    "weightings",
+    "Experiment", "Run", "SnriseError", "Trained", "__version__", "autoencoding", "checkpoint", "codecs", "config",
+    "data", "denoisers", "diagnostics", "documents", "encoding", "evaluate", "evaluation", "experiment", "export",
+    "generation", "growing", "levels", "load", "losses", "metrics", "models", "nest", "networks", "optimizers",
+    "parallel", "planning", "plots", "pooling", "precision", "process", "rates", "runs", "samplers", "schedules",
+    "train", "trained", "training", "weightings",
 ]
 
 #: Names that are not modules, and where they are.

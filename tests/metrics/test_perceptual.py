@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from snrise._errors import SnriseError
 from snrise.metrics import PERCEPTUAL, perceptual
+from snrise.metrics import perception as rooms
 
-rooms = sys.modules["snrise.metrics.perceptual"]
 installed = importlib.util.find_spec("stlpips_pytorch") is not None
 needs_weights = pytest.mark.skipif(not installed, reason="needs stlpips-pytorch")
 

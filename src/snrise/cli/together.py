@@ -50,7 +50,7 @@ def by_one(command: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(command)
     def alone(*arguments: P.args, **options: P.kwargs) -> T:
-        refuse_several(f"snrise {command.__name__}")
+        refuse_several(f"snrise {command.__name__.replace('_', '-')}")
         return command(*arguments, **options)
 
     return alone

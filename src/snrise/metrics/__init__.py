@@ -16,7 +16,7 @@ from snrise.metrics.kernel import kernel_distance
 from snrise.metrics.likelihood import ContinuousTime, DiscreteTime, VariationalBound, diffusion_loss, variational_bound
 from snrise.metrics.neighbours import Nearest, Prdc, nearest, prdc
 from snrise.metrics.pairs import psnr, ssim
-from snrise.metrics.perceptual import PERCEPTUAL, Perceptual, perceptual
+from snrise.metrics.perception import PERCEPTUAL, Perceptual, perceptual
 from snrise.metrics.scores import (
     Better,
     Metric,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-import snrise
 from snrise.data import Data
 
 __all__ = ["made_with"]
@@ -20,7 +19,7 @@ def made_with(data: Data) -> dict[str, str]:
 
     Without version control there is no commit; with uncommitted changes it ends in `+changes`.
     """
-    package = Path(snrise.__file__)
+    package = Path(__file__).parents[1] / "__init__.py"
     tracked = _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None
     commits = {"snrise_commit": _commit(package.parent) if tracked else None, "commit": _commit(Path.cwd())}
     return {
