@@ -24,7 +24,7 @@ from tiny import POOLED, comparable, scramble
 
 pytest.importorskip("diffusers")
 
-SHORT = ("training.images=48", "log.checkpoint=16", "data.flip=true", "data.hold_out=10")
+SHORT = ("training.images=32", "log.checkpoint=16", "data.flip=true", "data.hold_out=10")
 
 
 @pytest.fixture(scope="module", params=["pixels", "kl", "vq"])
@@ -32,7 +32,7 @@ def settings(request, tmp_path_factory):
     """Of a run, for any more."""
     kept = f"data.cache_folder={tmp_path_factory.mktemp('kept')}"
     if request.param == "pixels":
-        return lambda *more: tiny.config("data.resolution=[32, 32]", *SHORT, *more)
+        return lambda *more: tiny.config(*coded.FEW, *SHORT, *more)
     codec = coded.saved(tmp_path_factory.mktemp("codec"), f"autoencoder.kind={request.param}")
     return lambda *more: with_measured_codes(coded.latent(codec, *SHORT, kept, *more))
 
@@ -47,7 +47,7 @@ def trained(config, folder, steps=None):
 
 def test_a_run_that_is_interrupted_ends_as_one_that_is_not(settings, tmp_path):
     trained(settings(), tmp_path / "whole")
-    for steps in (2, 1, None):
+    for steps in (1, 2, None):
         scramble(steps or 0)
         trained(settings(), tmp_path / "parts", steps)
     ends = [load_file(latest(tmp_path / name / "checkpoints")) for name in ("whole", "parts")]
@@ -84,13 +84,15 @@ def test_exported_weights_sample_alike(settings, tmp_path):
 
 def test_its_cost_is_planned_without_encoding_anything(settings):
     config = settings()
-    plan = planning.plan(Experiment.imagined(config, 3), planning.device("h100"))
+    plan = planning.plan(Experiment.imagined(config, 1), planning.device("h100"))
     assert plan.step.flops > 0
     assert plan.config.shape == config.shape
 
 
-def test_several_processes_train_the_run_of_one(settings, tmp_path):
-    config = settings("network.levels.0.dropout=0.0", "data.flip=false")
+def test_several_processes_train_the_run_of_one(tmp_path):
+    made = coded.latent(coded.saved(tmp_path / "codec"), *SHORT, f"data.cache_folder={tmp_path}",
+                        "network.levels.0.dropout=0.0", "data.flip=false")
+    config = with_measured_codes(made)
     one = together.start(tmp_path / "said 1", 1, on_codes, config, tmp_path / "1")
     assert one.codes() == [0], one.said(0)
     two = together.start(tmp_path / "said 2", 2, on_codes, config, tmp_path / "2")
@@ -99,7 +101,7 @@ def test_several_processes_train_the_run_of_one(settings, tmp_path):
     for name, t in ends[0].items():
         if name.startswith(("network", "ema")):
             assert_close(ends[1][name], t, rtol=0, atol=1e-5)
-    assert read_header(latest(tmp_path / "2/checkpoints")).images_seen == 48
+    assert read_header(latest(tmp_path / "2/checkpoints")).images_seen == 32
 
 
 def on_codes(config, folder):

@@ -13,7 +13,8 @@ from PIL import Image
 
 import coded
 from snrise.autoencoding import of_run
-from tiny import DOCUMENT, command, fails, size_of
+from snrise.metrics import FEATURES
+from tiny import DOCUMENT, POOLED, command, fails, size_of
 
 pytest.importorskip("diffusers")
 
@@ -53,28 +54,29 @@ def test_it_is_sampled_from(place):
     assert {size_of(file) for file in (place / "pictures").glob("*.png")} == {(32, 32)}
 
 
-def test_reconstructions_are_judged(place):
-    pytest.importorskip("efficientnet_lite_pytorch")
-    said = command("evaluate-codec", place / "codec", "-n", "12", "--out", place / "judged", "--pool", "4")
+def test_reconstructions_are_judged(place, monkeypatch):
+    monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)
+    said = command("evaluate-codec", place / "codec", "-n", "6", "--out", place / "judged", "--pool", "4")
     head, *rows = said.splitlines()
     assert head.split()[1:3] == ["images", str(place / "codec")]
-    assert [row.split()[0] for row in rows[:5]] == ["PSNR", "SSIM", "stlpips-alex", "FD-EffNet", "KID-EffNet"]
+    assert [row.split()[0] for row in rows[:5]] == ["PSNR", "SSIM", "stlpips-alex", "FD-pooled", "KID-pooled"]
     metrics = json.loads((place / "judged/metrics.json").read_text())
     assert metrics.keys() == {str(place / "codec"), "pooled by 4"}
-    assert metrics["pooled by 4"]["images"] == 12
-    assert size_of(place / "judged/reconstructions.png") == (8 * 66 + 2, 3 * 66 + 2)
+    assert metrics["pooled by 4"]["images"] == 6
+    assert size_of(place / "judged/reconstructions.png") == (6 * 66 + 2, 3 * 66 + 2)
     assert (place / "judged/spectrum.png").exists()
 
 
-def test_images_of_a_folder_are_reconstructed(place, tmp_path):
+def test_images_of_a_folder_are_reconstructed(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)
     for i in range(4):
         Image.linear_gradient("L").rotate(20 * i).save(tmp_path / f"{i}.png")
     said = command("evaluate-codec", place / "codec", "--data", tmp_path, "--out", tmp_path / "judged", "--pool", "2")
     assert said.startswith("4 images")
 
 
-def test_its_time_counts_as_that_of_the_runs_on_its_codes(place):
-    pytest.importorskip("efficientnet_lite_pytorch")
+def test_its_time_counts_as_that_of_the_runs_on_its_codes(place, monkeypatch):
+    monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)
     arm = f"{place / 'tiny.yaml'} data.resolution=[32,32] data.cache_folder={place / 'kept'}"
     said = command("compare", f"{arm} name=latent codec={place / 'codec'}", f"{arm} name=pixels", "--images", "16",
                    "--seeds", "1", "-n", "8", "--points", "1", "--out", place / "compared")

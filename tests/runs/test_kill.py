@@ -1,6 +1,6 @@
 """A process that is killed again and again, in the middle of anything, ends as one that never was.
 
-Eight kills take minutes: they are in the second stage, `-m slow`; two are in every run of the tests.
+Five kills take minutes: they are in the second stage, `-m slow`; two are in every run of the tests.
 """
 
 import importlib.util
@@ -76,7 +76,7 @@ def kill_again_and_again(tmp_path, begin, kills, images):
     assert not list(folder.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("kills", "images"), [(2, 480), pytest.param(8, 1600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "images"), [(2, 480), pytest.param(5, 1000, marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_as_one_that_never_was(tmp_path, start, kills, images):
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)
     settings = [tmp_path / "tiny.yaml", *SETTINGS, f"training.images={images}"]
