@@ -152,7 +152,7 @@ def test_folders_that_hold_no_autoencoder(tmp_path, change, message):
 
 
 def test_names_that_mean_nothing(monkeypatch):
-    with pytest.raises(SnriseError, match=r"^codec\.path: no such folder, or built-in autoencoder 'emoji-f9'"):
+    with pytest.raises(SnriseError, match=r"^codec\.path: got 'emoji-f9'; allowed: a run of snrise"):
         Autoencoder(path="emoji-f9").shape((32, 32))
     with pytest.raises(SnriseError, match=r"^codec\.path: someone/codec is no folder here, and cannot be had"):
         Autoencoder(path="someone/codec").shape((32, 32))

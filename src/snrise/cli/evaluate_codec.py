@@ -26,7 +26,7 @@ BUILT_IN = "built-in"
 
 def evaluate_codec(
     codec: Annotated[str, typer.Argument(metavar="RUN|DIR|NAME", help="A run of train-codec, a folder in diffusers' "
-                                         "format, a built-in codec, or a name at the Hub.")],
+                                         "format, or a name at the Hub.")],
     data: Annotated[
         str | None, typer.Option(metavar="DIR|built-in", help="Images to reconstruct; built-in are the emoji.",
                                  show_default="those that the run holds out")

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from snrise._errors import SnriseError, invalid, require, unknown
+from snrise._errors import SnriseError, invalid, require
 from snrise._typing import Images, Pictures, Size
 from snrise.codecs.architectures import diffusers_class
 from snrise.codecs.base import Codec
 from snrise.data import as_float, to_uint8
 
-__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "autoencoders", "codec_folder"]
+__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "codec_folder"]
 
 #: The classes of diffusers that can be a codec.
 CLASSES = ("AutoencoderKL", "VQModel", "AutoencoderDC", "AutoencoderTiny")
@@ -30,7 +30,6 @@ ABOUT = "snrise.json"
 AT_ONCE, TILE = 2**20, 1024
 #: The side of an image that tells the shape of its codes.
 PROBE = 512
-BUILTIN = Path(__file__).parent / "builtin"
 
 
 @final
@@ -42,8 +41,7 @@ class Autoencoder(Codec):
     ones of its book are taken.
 
     Attributes:
-        path: the folder of a run of `snrise train-codec`, a folder in diffusers' format, the name of a built-in one, or
-            a name at the Hub.
+        path: the folder of a run of `snrise train-codec`, a folder in diffusers' format, or a name at the Hub.
         mean: of each channel; none yet: it is measured when a run starts. See `stated`.
         std: the standard deviation of each channel, so too.
         stated: whether mean and deviation are those that the folder states, its shift and scaling factors, instead.
@@ -145,18 +143,13 @@ class _About(NamedTuple):
     factor: int
 
 
-def autoencoders() -> dict[str, Path]:
-    """The built-in autoencoders by name."""
-    return {folder.name: folder for folder in sorted(BUILTIN.glob("*")) if (folder / "config.json").is_file()}
-
-
 def codec_folder(path: str) -> Path:
     """The folder in diffusers' format that a codec's path means.
 
     Raises:
         SnriseError: if there is none.
     """
-    given = autoencoders().get(path, Path(path))
+    given = Path(path)
     for folder in (given, given / EXPORTED):
         if (folder / "config.json").is_file():
             return folder
@@ -170,7 +163,8 @@ def codec_folder(path: str) -> Path:
 def _from_hub(name: str) -> Path:
     """The folder of an autoencoder at the Hub, fetched once."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise unknown("codec.path", name, autoencoders(), "folder, or built-in autoencoder")
+        allowed = "a run of snrise train-codec, a folder in diffusers' format, or a name at the Hub"
+        raise invalid("codec.path", name, allowed, "train one: snrise train-codec")
     try:
         from huggingface_hub import snapshot_download
 
