@@ -1,7 +1,7 @@
 """From a recipe's name, data, a resolution and a time budget to the run of an autoencoder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from itertools import islice
@@ -47,30 +47,34 @@ def prepare(
     return config, RunFolder(folder)
 
 
-def introduction(config: CodecConfig, device: torch.device) -> Iterator[str]:
-    """One line on data, network, batch and device, and one on the objective."""
+def introduction(config: CodecConfig, device: torch.device) -> str:
+    """One line on data, network, batch and device."""
     data, (height, width) = opened(config.data), config.data.resolution
     with torch.device("meta"):
         network = config.autoencoder.build()
     parameters, factor = sum(p.numel() for p in network.parameters()), config.autoencoder.factor
-    yield (
+    return (
         f"{config.name}: {len(data):,} images at {height}x{width} to codes of {config.autoencoder.channels}x"
         f"{height // factor}x{width // factor}; {parameters / 1e6:.1f} M parameters; batches of "
         f"{config.training.batch} on {device} in {resolved(device, config.training.precision)}"
     )
+
+
+def objective(config: CodecConfig) -> str:
+    """One line on what is minimised, once the length of the run is known."""
     given, terms = config.objective, config.terms
     parts = [f"{terms.reduction} of absolute differences"]
     parts += [f"{given.perceptual_weight:g} {given.perceptual}"] if given.perceptual else []
     late = terms.critic_start >= config.training.images
     told = "begins after the end of the run" if late else f"after {terms.critic_start:,} images"
     parts += [f"{terms.adversarial:g} critic {told}"] if terms.adversarial else []
-    yield f"objective: {', '.join(parts)}"
+    return f"objective: {', '.join(parts)}"
 
 
 def measured(config: CodecConfig, device: torch.device) -> float:
     """Images a second, critic included: from steps on a state of its own."""
-    objective = replace(config.objective, critic_start=0)
-    trial = replace(config, objective=objective)
+    heard = replace(config.objective, critic_start=0)
+    trial = replace(config, objective=heard)
     state, data = begun(trial, device), opened(config.data)
     steps = train(state, data.batches(config.training.batch, seed=config.seed), Judge.of(trial, device))
     for _ in islice(steps, WARM):
@@ -125,9 +129,10 @@ def train_codec(
     source, side = None if data is None else str(data), None if resolution is None else str(resolution)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config, folder = prepare(given, source, side, out)
-    for line in introduction(config, where):
-        tell(line)
-    with CodecRun(paced(config, folder, seconds, where, tell), folder.path, tell, where) as run:
+    tell(introduction(config, where))
+    config = paced(config, folder, seconds, where, tell)
+    tell(objective(config))
+    with CodecRun(config, folder.path, tell, where) as run:
         any(stop(report) for report in run)
         run.save()
         tell(f"done: {run.draw()}")

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from snrise.autoencoding import CodecReport, CodecRun
-from snrise.autoencoding.starting import introduction, paced, prepare
+from snrise.autoencoding.starting import introduction, objective, paced, prepare
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import DataOption, DryRunOption, OutOption, ResolutionOption, SeedOption
 from snrise.cli.progress import watched
@@ -45,11 +45,11 @@ def train_codec(
     given = [*(arguments or []), *([] if seed is None else [f"seed={seed}"])]
     seconds, where = None if budget is None else time_for(budget, given), device_of(device)
     config, folder = prepare(given, data, resolution, out)
-    for line in introduction(config, where):
-        console.print(line)
+    console.print(introduction(config, where))
     keep_freed_memory()
     if seconds is not None or not dry_run:
         config = paced(config, folder, seconds, where, console.print)
+    console.print(objective(config))
     if dry_run:
         typer.echo(to_yaml(config), nl=False)
         return
