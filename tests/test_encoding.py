@@ -105,13 +105,19 @@ def test_codes_are_computed_once_and_kept(codec, tmp_path, counted):
     assert (folder / "pixels").stat().st_size == 2 * count * 2 * 16 * 16 * 4
 
 
-def test_other_weights_are_encoded_anew(codec, tmp_path, counted):
-    config = measured(codec, f"data.cache_folder={tmp_path}")
-    encoded(Experiment.of(config))
-    other = with_measured_codes(latent(coded.saved(tmp_path / "other"), f"data.cache_folder={tmp_path}"))
-    counted.clear()
-    encoded(Experiment.of(other))
-    assert sum(counted) == len(dataset(config))
+def test_other_weights_are_encoded_anew(tmp_path, counted):
+    """Also where mean and deviation stay; the codes of the weights before go."""
+    ends = []
+    for _ in range(2):
+        stated = f"data.cache_folder={tmp_path / 'kept'}", "codec.stated=true"
+        config = with_measured_codes(latent(coded.saved(tmp_path / "codec"), *stated))
+        counted.clear()
+        batch = next(encoded(Experiment.of(config)).dataset.batches(4, seed=0))
+        assert sum(counted) == len(dataset(config))
+        assert_close(batch.images, config.codec.encode(dataset(config).images(batch.indices)), rtol=1e-3, atol=1e-4)
+        ends.append(batch.images)
+    assert not torch.equal(*ends)
+    assert len([*(tmp_path / "kept").iterdir()]) == 1
 
 
 def test_without_a_cache_each_step_encodes(codec, counted):

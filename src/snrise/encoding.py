@@ -143,10 +143,9 @@ class Encoded(ByIndex):
         size = sides[0], sides[1]
         if self.pictures.cache is Cache.MEMORY:
             return InMemory(self.rows, size, channels=channels, dtype=np.float32)
-        identity = f"codes {self.sides} {self.pictures.source!r} {self.pictures.preprocess!r} {self.codec!r}"
-        return OnDisk(
-            self.pictures.home, identity, self.fingerprint, self.rows, size, channels=channels, dtype=np.float32
-        )
+        identity = f"codes {self.sides} {self.pictures.source!r} {self.pictures.preprocess!r} {self.codec.path}"
+        fingerprint = f"{self.fingerprint} {self.codec.mean} {self.codec.std}"
+        return OnDisk(self.pictures.home, identity, fingerprint, self.rows, size, channels=channels, dtype=np.float32)
 
     @property
     def skipped(self) -> dict[int, str]:  # type: ignore[override]

@@ -75,7 +75,7 @@ def written_out(settings, state, batch):
 ], ids=["before the critic", "with it", "perceptual", "vq", "logvar"])
 def test_gradients_are_those_of_the_objective_written_out(overrides):
     settings = config(*overrides)
-    state, batch = begun(settings, CPU), next(batches(settings))
+    state, batch = begun(settings, CPU), next(batches(settings, 4))  # noise belongs to the number of an image
     state.network.train()
     parts, found = gradients(settings, state, batch)
     expected, loss = written_out(settings, state, batch)
