@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from snrise._errors import SnriseError, invalid, unknown
+from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Size
 from snrise.codecs import CODECS, Codec
 from snrise.config import EXPONENT, RunConfig, parse
@@ -126,6 +126,8 @@ def resolve(document: dict[str, Any]) -> None:
         return
     sides: Size = construct(Size, data.get("resolution"), "config.data.resolution")
     if coded:
+        fix = "take a network without a nest: emoji-128-stem network.stem=1"
+        require(network.get("kind") != "nested", "config.codec", codec, "pixels, whose octaves a nest adds", fix)
         made: Codec = construct(Codec, codec, "config.codec")
         channels, *rest = made.shape(sides)
         sides = rest[0], rest[1]

@@ -157,6 +157,11 @@ def test_what_pooling_leaves_of_codes_is_measured(place, tmp_path):
     assert (tmp_path / "schedule-codes.png").exists()
 
 
+def test_a_nest_is_of_pixels(monkeypatch, capsys, place):
+    error = fails(monkeypatch, capsys, "train", "emoji-128", f"codec={place / 'codec'}")
+    assert "allowed: pixels, whose octaves a nest adds; take a network without a nest" in error
+
+
 def test_a_codec_is_no_diffusion_model(monkeypatch, capsys, place):
     error = fails(monkeypatch, capsys, "sample", place / "codec")
     assert "these are the settings of an autoencoder; train a network on its codes: snrise train codec=" in error
