@@ -22,13 +22,13 @@ from snrise.autoencoding.objective import (
     quantized,
     reconstruction,
 )
-from snrise.codecs import KL, VQ, Pixels
+from snrise.codecs import KL, VQ, Pixels, codes_of
 from snrise.data import Batch
 from snrise.metrics import Perceptual, perceptual
 from snrise.precision import autocast
 from snrise.training import Ema, TrainState
 from snrise.training.faults import nonfinite_gradient, nonfinite_weight
-from snrise.training.loop import awaited
+from snrise.training.loop import awaited, clip_gradient
 from snrise.training.randomness import noise, uniform
 
 __all__ = ["Adversaries", "CodecReport", "Judge", "begun", "reconstructed", "train"]
@@ -111,9 +111,7 @@ def begun(config: CodecConfig, device: torch.device) -> TrainState:
 def reconstructed(autoencoder: Any, images: Images) -> Images:
     """Images −1…1 [b 3 h w] -> what the decoder makes of their codes: of a distribution, of its mean."""
     with torch.no_grad():
-        encoded = autoencoder.encode(images)
-        codes = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        given: Tensor = autoencoder.decode(codes).sample
+        given: Tensor = autoencoder.decode(codes_of(autoencoder.encode(images))).sample
     return given.float().clamp(-1, 1)
 
 
@@ -138,8 +136,7 @@ def _step(state: TrainState, batch: Batch, judge: Judge, started: float, data_se
         group["lr"] = rate
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]  # the critic's batch statistics
     parts = _gradient(state, batch, judge)
-    limit = math.inf if training.clip is None else training.clip
-    norm = float(torch.nn.utils.clip_grad_norm_(list(network.parameters()), limit))
+    norm = clip_gradient(network, training.clip)
     fault = None
     if all(map(math.isfinite, (*parts.values(), norm))):
         state.optimizer.step()

@@ -15,7 +15,7 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.autoencoding.config import CodecConfig, parse
 from snrise.autoencoding.loop import CodecReport, Judge, begun, reconstructed, train
-from snrise.codecs import ABOUT, EXPORTED
+from snrise.codecs import ABOUT, EXPORTED, codes_of
 from snrise.config import OnFault, to_yaml
 from snrise.construct import plain
 from snrise.data import Dataset, as_float, to_uint8
@@ -223,8 +223,7 @@ class CodecRun:
     @torch.no_grad()
     def _codes(self, autoencoder: Any) -> Tensor:
         parts = torch.split(shown(self.data, MEASURED), AT_ONCE)
-        encoded = [autoencoder.encode(as_float(part).to(self.device)) for part in parts]
-        return torch.cat([e.latent_dist.mode() if hasattr(e, "latent_dist") else e.latents for e in encoded]).double()
+        return torch.cat([codes_of(autoencoder.encode(as_float(part).to(self.device))) for part in parts]).double()
 
 
 class Tally:

@@ -18,7 +18,7 @@ from snrise.codecs.architectures import diffusers_class
 from snrise.codecs.base import Codec
 from snrise.data import as_float, to_uint8
 
-__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "codec_folder"]
+__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "codec_folder", "codes_of"]
 
 #: The classes of diffusers that can be a codec.
 CLASSES = ("AutoencoderKL", "VQModel", "AutoencoderDC", "AutoencoderTiny")
@@ -97,7 +97,7 @@ class Autoencoder(Codec):
         """Codes as the autoencoder has them."""
         network = self._network(pictures.device)
         parts = torch.split(as_float(pictures), max(1, AT_ONCE // (pictures.shape[-2] * pictures.shape[-1])))
-        return torch.cat([_codes(network.encode(part)) for part in parts]).float()
+        return torch.cat([codes_of(network.encode(part)) for part in parts]).float()
 
     def reconstruct(self, pictures: Pictures) -> UInt8[Tensor, "b 3 h w"]:
         """What becomes of pictures that are encoded and decoded; mean and deviation do not matter."""
@@ -198,7 +198,7 @@ def _about(folder: Path) -> _About:
     config = _config(folder)
     with torch.device("meta"):
         network = _class(config).from_config(config)
-        codes = _codes(network.encode(torch.zeros(1, 3, PROBE, PROBE)))
+        codes = codes_of(network.encode(torch.zeros(1, 3, PROBE, PROBE)))
     return _About(codes.shape[1], PROBE // codes.shape[-1])
 
 
@@ -243,7 +243,7 @@ def _loaded(folder: Path, stamp: int, device: str) -> nn.Module:
     return network.float().eval().requires_grad_(False).to(device)
 
 
-def _codes(encoded: Any) -> Tensor:
+def codes_of(encoded: Any) -> Tensor:
     """Codes in what diffusers' classes return: the mean of a distribution, `latent` or `latents`."""
     if hasattr(encoded, "latent_dist"):
         mean: Tensor = encoded.latent_dist.mode()

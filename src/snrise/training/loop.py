@@ -22,7 +22,7 @@ from snrise.training.faults import first_nonfinite, nonfinite_gradient, nonfinit
 from snrise.training.randomness import even, noise, seed_of, uniform
 from snrise.training.state import TrainState
 
-__all__ = ["Report", "awaited", "micro_batches", "train"]
+__all__ = ["Report", "awaited", "clip_gradient", "micro_batches", "train"]
 
 
 class Report(NamedTuple):
@@ -97,7 +97,7 @@ def _step(
     logsnr, losses, plain = _gradient(state, batch, experiment, world)
     if not is_sharded(state.network):
         _sum_gradients(state.network, world)
-    norm = _clip(state.network, experiment.clip)
+    norm = clip_gradient(state.network, experiment.clip)
     losses, plain, indices = _joined(batch, losses.cpu(), plain.cpu(), world)
     loss, fault = losses.mean().item(), None
     if math.isfinite(loss) and math.isfinite(norm):
@@ -183,7 +183,7 @@ def _persistent_buffers(network: nn.Module) -> list[Tensor]:
     return [t for t in kept if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)]
 
 
-def _clip(network: nn.Module, most: float | None) -> float:
+def clip_gradient(network: nn.Module, most: float | None) -> float:
     """Scale the gradient to a norm of at most that; returns the norm that it had."""
     norm = torch.nn.utils.clip_grad_norm_(list(network.parameters()), math.inf if most is None else most)
     return float(norm.full_tensor() if in_shards(norm) else norm)  # type: ignore[attr-defined]
