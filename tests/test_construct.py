@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from examples import GRIDS, OPTIMIZERS, PROCESSES, SAMPLERS, SCHEDULES, WEIGHTINGS
 from snrise._errors import SnriseError
 from snrise._typing import Size
-from snrise.codecs import KL, VQ, Architecture, Autoencoder, Codec, Grey, Pixels
+from snrise.codecs import DC, KL, VQ, Architecture, Autoencoder, Codec, Grey, Pixels
 from snrise.construct import TABLES, construct, kind_of, plain
 from snrise.data import EmojiConfig, ExternalConfig, FolderConfig, HubConfig, ShardsConfig, SourceConfig
 from snrise.denoisers import Clipped as Clipped_
@@ -39,7 +39,8 @@ EXAMPLES = {
         "pixels": [Pixels()], "grey": [Grey()],
         "diffusers": [Autoencoder(path="a"), Autoencoder(path="b", mean=(0.5, 1.0), std=(2.0, 3.0), weights="c")],
     },
-    Architecture: {"kl": [KL(), KL(width=8, multipliers=(1, 2), divergence=0.5)], "vq": [VQ(book=8)]},
+    Architecture: {"kl": [KL(), KL(width=8, multipliers=(1, 2), divergence=0.5)], "vq": [VQ(book=8)],
+                   "dc": [DC(), DC(full=1)]},
     Decay: {"linear": [LinearDecay()], "cosine": [CosineDecay()], "one_minus_sqrt": [SqrtDecay()]},
     Wrapper: {
         "guided": [Guided(scale=2.0, interval=(-3.0, 5.0), rescale=0.7)], "clipped": [Clipped_(high=2.0)],

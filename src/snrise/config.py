@@ -133,6 +133,8 @@ class LossConfig:
 class Optimisation:
     """What every training has: `images` (its length), `warmup` and `ema_half_life` in images, `decay` a share of it.
 
+    `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
+
     `on_fault`: what follows a step whose loss or gradient is not finite; more than `fault_limit` of them between two
     checkpoints stop the run in any case.
     """
@@ -143,7 +145,9 @@ class Optimisation:
     warmup: int = 1000
     decay: float = 1.0
     decay_shape: Decay = LinearDecay()
+    optimizer: Optimizer = AdamW()
     betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
     clip: float | None = 1.0
     ema_half_life: float = 5000
     precision: Precision = Precision.AUTO
@@ -160,6 +164,7 @@ class Optimisation:
         for i, beta in enumerate(self.betas):
             require(0 <= beta < 1, f"betas[{i}]", beta, "a number in [0, 1)")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number, 0 or more")
         require(self.clip is None or self.clip > 0, "clip", self.clip, "a norm above 0, or null")
 
     @property
@@ -174,8 +179,6 @@ class Optimisation:
 class Training(Optimisation):
     """The optimisation of a network.
 
-    `betas` and `weight_decay` are for any optimizer; it has others of its own: `optimizer: {kind: muon, scale: 10}`.
-
     `start`: a run, checkpoint, exported weights or built-in model whose averaged weights the run begins with, as far as
     they fit.
 
@@ -186,8 +189,6 @@ class Training(Optimisation):
     """
 
     accumulate: int = 1
-    optimizer: Optimizer = AdamW()
-    weight_decay: float = 0.0
     averages: tuple[float, ...] = ()
     class_dropout: float = 0.1
     start: str | None = None
@@ -196,7 +197,6 @@ class Training(Optimisation):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(1 <= self.accumulate <= self.batch, "accumulate", self.accumulate, f"1 … batch={self.batch}")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number, 0 or more")
         require(0 <= self.class_dropout <= 1, "class_dropout", self.class_dropout, "a share in [0, 1]")
         for i, width in enumerate(self.averages):
             require(0 < width < WIDEST, f"averages[{i}]", width, f"a number above 0, below {WIDEST:.3f}")

@@ -58,7 +58,7 @@ def _moments(config: RunConfig, codec: Autoencoder, device: torch.device | str) 
         shift, deviation = codec.statements()
         return [shift] * channels, [deviation] * channels
     images = dataset(config)
-    chosen = range(0, len(images), -(-len(images) // MEASURED))
+    chosen = images.spread(MEASURED)
     parts = [codec.raw(images.images(chosen[i : i + AT_ONCE]).to(device)).cpu() for i in range(0, len(chosen), AT_ONCE)]
     codes = torch.cat(parts).double()
     std = _rounded(codes.std(dim=(0, 2, 3), correction=0))

@@ -10,7 +10,7 @@ from snrise._errors import invalid, require
 from snrise._typing import StrEnum
 from snrise.checkpoint import COUNTS, Checkpoint, read_header, read_parts, write_checkpoint
 
-__all__ = ["WeightFormat", "export_weights"]
+__all__ = ["DTYPES", "WeightFormat", "export_weights"]
 
 
 class WeightFormat(StrEnum):

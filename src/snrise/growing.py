@@ -57,7 +57,7 @@ def with_measured_bands(config: RunConfig) -> RunConfig:
     if not isinstance(network, NestedConfig) or network.variances != UNMEASURED:
         return config
     images = dataset(config)
-    shown = images.images(range(0, len(images), -(-len(images) // MEASURED)))
+    shown = images.images(images.spread(MEASURED))
     a, b, c = (float(f"{max(v, ROUNDING):.3g}") for v in band_variances(config.codec.encode(shown)).tolist())
     loss, size = config.loss, float(f"{((a + b + c) / 3) ** 0.5:.3g}")
     if loss.levels.draw is None:

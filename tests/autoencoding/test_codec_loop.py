@@ -41,6 +41,8 @@ def written_out(settings, state, batch):
         regular = settings.autoencoder.divergence * 0.5 * (
             told.mean**2 + told.logvar.exp() - 1 - told.logvar
         ).sum(dim=(1, 2, 3)).mean()
+    elif hasattr(encoded, "latent"):
+        given, regular = network.autoencoder.decode(encoded.latent).sample, torch.zeros(())
     else:
         network.autoencoder.quantize.legacy, network.autoencoder.quantize.beta = False, 0.25
         decoded = network.autoencoder.decode(encoded.latents)
@@ -53,7 +55,8 @@ def written_out(settings, state, batch):
     total = likelihood + regular
     if network.critic is not None and state.images_seen >= terms.critic_start:
         generator = -network.critic(given).mean()
-        last = network.autoencoder.decoder.conv_out.weight
+        last = dict(network.autoencoder.decoder.named_parameters())
+        last = last.get("conv_out.weight", last.get("conv_out.conv.weight"))
         a, b = (torch.autograd.grad(part, last, retain_graph=True)[0].norm() for part in (likelihood, generator))
         total = total + terms.adversarial * (a / (b + 1e-4)).clamp(max=1e4).detach() * generator
     ours = [p for name, p in network.named_parameters() if not name.startswith("critic") and p.requires_grad]
@@ -71,8 +74,10 @@ def written_out(settings, state, batch):
     ("objective.critic_start=0",),
     ("objective.critic_start=0", "objective.perceptual=stlpips-alex", "objective.perceptual_weight=2"),
     ("objective.critic_start=0", "autoencoder.kind=vq", "autoencoder.book=8"),
+    ("objective.critic_start=0", "autoencoder.kind=dc"),
+    ("objective.critic_start=0", "autoencoder.kind=dc", "autoencoder.full=1", "autoencoder.attention=true"),
     ("objective.adversarial=0", "objective.learn_logvar=true", "objective.logvar=0.5"),
-], ids=["before the critic", "with it", "perceptual", "vq", "logvar"])
+], ids=["before the critic", "with it", "perceptual", "vq", "dc", "dc at full resolution", "logvar"])
 def test_gradients_are_those_of_the_objective_written_out(overrides):
     settings = config(*overrides)
     state, batch = begun(settings, CPU), next(batches(settings, 4))  # noise belongs to the number of an image
@@ -97,6 +102,27 @@ def test_logvar_is_not_trained_unless_asked():
     assert id(state.network.logvar) not in trained
     learnt = begun(config("objective.learn_logvar=true"), CPU)
     assert any(p is learnt.network.logvar for group in learnt.optimizer.param_groups for p in group["params"])
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq", "dc"])
+def test_muon_moves_the_kernels_within_the_autoencoder(kind):
+    state = begun(config("training.optimizer=muon", f"autoencoder.kind={kind}"), CPU)
+    moved = {id(p) for group in state.optimizer.param_groups for p in group["params"] if group.get("muon")}
+    for name, p in state.network.named_parameters():
+        edge = any(part in name for part in ("critic", "conv_in", "conv_out", "quant"))
+        assert (id(p) in moved) == (p.ndim >= 2 and not edge), name
+    assert len(moved) >= 4
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_critic_has_a_multiple_of_the_learning_rate(optimizer):
+    state = begun(config(f"training.optimizer={optimizer}", "training.critic_rate=0.25"), CPU)
+    state.set_rate(0.1)
+    rates = {id(p): group["lr"] for group in state.optimizer.param_groups for p in group["params"]}
+    assert {rates[id(p)] for p in state.network.critic.parameters()} == {0.1 * 0.25}
+    trained = [p for name, p in state.network.named_parameters() if p.requires_grad and not name.startswith("critic")]
+    assert {rates[id(p)] for p in trained} == ({0.1} if optimizer == "adamw" else {0.1, 2.0})
+    assert sum(len(group["params"]) for group in state.optimizer.param_groups) == len(rates)
 
 
 def test_training_lowers_the_error():

@@ -38,7 +38,9 @@ def trained(folder, *overrides, steps=None):
     return reports
 
 
-@pytest.mark.parametrize("overrides", [(), ("autoencoder.kind=vq", "training.crop=24")], ids=["kl", "vq"])
+@pytest.mark.parametrize("overrides", [
+    (), ("autoencoder.kind=vq", "training.crop=24"), ("autoencoder.kind=dc", "training.optimizer=muon"),
+], ids=["kl", "vq", "dc with muon"])
 def test_a_run_that_is_interrupted_ends_as_one_that_is_not(tmp_path, overrides):
     trained(tmp_path / "whole", *overrides)
     for steps in (3, 4, None):  # within an interval of the log, before and after the critic begins
@@ -53,7 +55,7 @@ def test_a_run_that_is_interrupted_ends_as_one_that_is_not(tmp_path, overrides):
     assert ["critic" in line for line in lines] == [False, False, True, True, True, True]
     assert {"loss", "nll", "l1", "grad_norm", "logvar"} < lines[0].keys()
     assert ("kl" in lines[0]) == (overrides == ())
-    assert ("commitment" in lines[0]) == (overrides != ())
+    assert ("commitment" in lines[0]) == ("autoencoder.kind=vq" in overrides)
 
 
 def test_what_it_leaves_is_an_autoencoder_of_diffusers(tmp_path):
@@ -72,6 +74,26 @@ def test_what_it_leaves_is_an_autoencoder_of_diffusers(tmp_path):
     codec = Autoencoder(path=str(tmp_path / "run"))
     assert codec.shape((32, 32)) == (2, 16, 16)
     assert not list((tmp_path / "run").glob(".*.tmp"))
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path):
+    trained(tmp_path / "first")
+    first = Autoencoder(path=str(tmp_path / "first"))
+    start = f"training.start={tmp_path / 'first'}"
+    with CodecRun(config(start), tmp_path / "second", QUIET) as run:
+        expected = load_file(tmp_path / "first/diffusers/diffusion_pytorch_model.safetensors")
+        found = run.state.network.autoencoder.state_dict()
+        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+        next(iter(run))
+        run.save()
+    assert Autoencoder(path=str(tmp_path / "second")).training_seconds > first.training_seconds > 0
+    (tmp_path / "first").rename(tmp_path / "gone")
+    trained(tmp_path / "second", start)  # it goes on without
+    start = f"training.start={tmp_path / 'gone'}"
+    for other, what in (("autoencoder.width=8", r"encoder\.conv_in\.weight is \[4, 3, 3, 3\]"),
+                        ("autoencoder.blocks=2", r"without .*resnets\.1")):
+        with pytest.raises(SnriseError, match=rf"^config\.training\.start: got .*{what}.*; allowed: an autoencoder"):
+            CodecRun(config(start, other), tmp_path / "third", QUIET)
 
 
 def test_grids_show_images_beside_their_reconstructions(tmp_path):
@@ -150,11 +172,18 @@ def test_the_settings_of_a_run_are_known_from_its_folder(tmp_path):
     ("autoencoder.width=6", r"^config\.autoencoder\.width: got 6; allowed: a multiple of 4, above 0"),
     ("autoencoder.multipliers=[]", r"^config\.autoencoder\.multipliers: got \[\]; allowed: one or more whole numbers"),
     ("autoencoder.kind=gan", r"^config\.autoencoder\.kind: no such kind 'gan'"),
-    ("data.resolution=[32, 33]", r"^config\.data\.resolution: got 33; allowed: a multiple of 2; such as 32"),
-    ("training.crop=15", r"^config\.training\.crop: got 15; allowed: a multiple of 2"),
-    ("training.crop=64", r"^config\.training\.crop: got 64; allowed: at most 32, the images' shorter side"),
+    ("data.resolution=[32, 33]", r"^config\.data\.resolution: got '32x33'; allowed: sides that are multiples of 2"),
+    ("training.crop=15", r"^config\.training\.crop: got '15x15'; allowed: sides that are multiples of 2"),
+    ("training.crop=64", r"^config\.training\.crop: got 64; allowed: from 1 to 32, the images' shorter side"),
     ("training.crop=16", r"^config\.training\.crop: got \[16, 16\]; allowed: sides of 24 pixels or more"),
     ("training.learning_rate=0", r"^config\.training\.learning_rate: got 0.0; allowed: a number above 0"),
+    ("autoencoder={kind: dc, full: -1}", r"^config\.autoencoder\.full: got -1; allowed: a whole number, 0 or more"),
+    ("autoencoder={kind: dc, multipliers: [1]}", r"^config\.autoencoder\.multipliers: got \[1\]; allowed: two or more"),
+    ("autoencoder={kind: dc, multipliers: [1, 2, 6]}", r"^config\.autoencoder\.multipliers: got \[1, 2, 6\]; allowed: "
+     r"each, from the second on, a quarter, a half, the same, twice or four times the one before; such as"),
+    ("autoencoder={kind: dc, channels: 3}", r"^config\.autoencoder\.channels: got 3; allowed: a divisor of 256"),
+    ("training.critic_rate=0", r"^config\.training\.critic_rate: got 0.0; allowed: a number above 0"),
+    ("training.weight_decay=-1", r"^config\.training\.weight_decay: got -1"),
     ("autoencoder.divergence=-1", r"^config\.autoencoder\.divergence: got -1"),
     ("objective.perceptual_wait=1", r"^config\.objective\.perceptual_wait: no such setting .* did you mean"),
 ])

@@ -127,5 +127,5 @@ def test_a_run_whose_codec_has_gone(tmp_path):
     codec = coded.saved(tmp_path / "codec")
     trained(with_measured_codes(coded.latent(codec, *SHORT, f"data.cache_folder={tmp_path}")), tmp_path / "run")
     codec.rename(tmp_path / "moved")
-    with pytest.raises(SnriseError, match=r"^codec\.path: got '.*codec'; allowed: a run of snrise"):
+    with pytest.raises(SnriseError, match=r"^codec\.path: got '.*codec'; allowed: emoji-f8, a run of snrise"):
         snrise.load(tmp_path / "run").sample(1)

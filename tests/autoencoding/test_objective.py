@@ -18,11 +18,10 @@ from snrise.autoencoding.objective import (
     adaptive_weight,
     critic_loss,
     generator_loss,
-    kl_divergence,
     negative_log_likelihood,
-    quantized,
     reconstruction,
 )
+from snrise.codecs.regularisation import kl_divergence, quantized
 
 
 def test_reconstruction_adds_the_distance_of_its_image_to_each_difference():

@@ -8,11 +8,14 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 import coded
 from snrise.autoencoding import of_run
+from snrise.codecs import Autoencoder
+from snrise.data import as_float
 from snrise.metrics import FEATURES
 from tiny import DOCUMENT, POOLED, command, fails, size_of
 
@@ -86,6 +89,24 @@ def test_its_time_counts_as_that_of_the_runs_on_its_codes(place, monkeypatch):
     assert told["images_seen"] == 48
     assert points["latent"]["seconds"] > told["seconds"] > 0
     assert points["pixels"]["pictures_per_second"] > 0
+
+
+def test_its_weights_are_exported_alone(place, tmp_path, monkeypatch, capsys):
+    said = command("export", place / "codec", "--out", tmp_path / "small")
+    assert f"an autoencoder in diffusers' format, in bf16: {tmp_path / 'small'} (0.0 MB)" in said
+    codec, whole = Autoencoder(path=str(tmp_path / "small")), Autoencoder(path=str(place / "codec"))
+    assert codec.training_seconds == whole.training_seconds > 0
+    assert codec.statements() == whole.statements()
+    pictures = torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8)
+    found, expected = (as_float(one.reconstruct(pictures)) for one in (codec, whole))
+    assert 0 < (found - expected).abs().max() < 0.1
+    weights = "diffusion_pytorch_model.safetensors"
+    sizes = [(folder / weights).stat().st_size for folder in (tmp_path / "small", place / "codec/diffusers")]
+    assert sizes[0] < 0.6 * sizes[1] + 10_000
+    again = ("export", place / "codec", "--out", tmp_path / "small")
+    assert fails(monkeypatch, capsys, *again).startswith("--out: got ")
+    error = fails(monkeypatch, capsys, *again, "--ema", "0.1")
+    assert error.startswith("--ema: got 0.1; allowed: nothing for an autoencoder")
 
 
 def test_a_budget_that_its_codec_has_used_up(place, monkeypatch, capsys):

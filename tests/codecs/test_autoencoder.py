@@ -9,9 +9,13 @@ from torch.testing import assert_close
 
 import coded
 from snrise._errors import SnriseError
-from snrise.codecs import Autoencoder
+from snrise.autoencoding import parse
+from snrise.autoencoding.starting import recipes
+from snrise.codecs import Autoencoder, codec_folder
 from snrise.codecs import autoencoder as room
 from snrise.data import as_float, to_uint8
+from snrise.documents import read_document
+from snrise.metrics import psnr
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -152,7 +156,7 @@ def test_folders_that_hold_no_autoencoder(tmp_path, change, message):
 
 
 def test_names_that_mean_nothing(monkeypatch):
-    with pytest.raises(SnriseError, match=r"^codec\.path: got 'emoji-f9'; allowed: a run of snrise"):
+    with pytest.raises(SnriseError, match=r"^codec\.path: got 'emoji-f9'; allowed: emoji-f8, a run of snrise"):
         Autoencoder(path="emoji-f9").shape((32, 32))
     with pytest.raises(SnriseError, match=r"^codec\.path: someone/codec is no folder here, and cannot be had"):
         Autoencoder(path="someone/codec").shape((32, 32))
@@ -160,7 +164,17 @@ def test_names_that_mean_nothing(monkeypatch):
 
 def test_sides_that_codes_do_not_divide(tmp_path):
     codec = Autoencoder(path=str(coded.saved(tmp_path, "autoencoder.multipliers=[1, 1, 1]")))
-    with pytest.raises(SnriseError, match=r"^config\.data\.resolution: got 30; allowed: a multiple of 4; such as 32"):
+    with pytest.raises(SnriseError, match=r"^config\.data\.resolution: got '32x30'; allowed: sides that"):
         codec.shape((32, 30))
     with pytest.raises(SnriseError, match=r"^std: got \[1\.0\]; allowed: a number above 0 for each channel"):
         Autoencoder(path="x", std=(1.0,))
+
+
+def test_the_built_in_autoencoder_has_learnt_the_emoji():
+    codec, file = Autoencoder(path="emoji-f8"), codec_folder("emoji-f8") / "diffusion_pytorch_model.safetensors"
+    assert codec.shape((128, 128)) == (16, 16, 16)
+    assert file.stat().st_size < 10e6
+    assert codec.training_seconds > 60
+    unseen = parse(read_document("emoji-f8", recipes())).held_out()
+    images = unseen.images(unseen.spread(16))
+    assert psnr(codec.reconstruct(images), images).mean() > 29

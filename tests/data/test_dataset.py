@@ -348,3 +348,13 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     (tmp_path / "bomb.png").write_bytes(content + struct.pack(">I", 4) + b"IDAT" + b"\0" * 8)
     with pytest.raises(SnriseError, match=r"bomb\.png: got '60000 high × 60000 wide = 3,600,000,000 pixels'; all"):
         read_image(ImageFolder(tmp_path), 0, Preprocess((4, 6)))
+
+
+@given(st.integers(1, 30))
+def test_images_spread_over_all_of_them(most):
+    data = Dataset(Numbered(), Preprocess((8, 8)))
+    found = data.spread(most)
+    assert found[0] == 0
+    assert len(found) <= min(most, N)
+    assert N - found[-1] <= found.step
+    assert len(found) > most / 2 or most > N

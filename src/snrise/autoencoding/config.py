@@ -12,6 +12,8 @@ from snrise.config import DataConfig, Log, Optimisation, name_of_a_folder
 from snrise.construct import construct
 from snrise.data import Dataset
 from snrise.experiment import opened
+from snrise.networks.base import check_sides
+from snrise.optimizers import AdamW, Optimizer
 
 __all__ = ["CodecConfig", "CodecTraining", "parse"]
 
@@ -19,19 +21,29 @@ __all__ = ["CodecConfig", "CodecTraining", "parse"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class CodecTraining(Optimisation):
-    """The optimisation of an autoencoder and its critic, by Adam with `betas` and the same rate for both.
+    """The optimisation of an autoencoder and its critic; that of the source is Adam with `betas`.
 
-    `clip`: the largest norm of both gradients. `crop`: the side of a random square of each image that it is trained on;
-    null for whole images. Autoencoders of convolutions are used at any size.
+    `optimizer: muon` moves the kernels of the autoencoder by Muon, and needs fewer steps; the critic stays with Adam.
+    `critic_rate`: the critic's learning rate, a multiple of the autoencoder's. `clip`: the largest norm of both
+    gradients. `crop`: the side of a random square of each image that it is trained on; null for whole images.
+    Autoencoders of convolutions are used at any size. `start`: the autoencoder whose weights the run begins with, as
+    the setting `codec` names one; it has to be built alike.
     """
 
     batch: int = 16
     learning_rate: float = 2e-4
+    optimizer: Optimizer = AdamW(eps=1e-8)
     decay: float = 0.5
     betas: tuple[float, float] = (0.5, 0.9)
     clip: float | None = None
     ema_half_life: float = 2000
     crop: int | None = None
+    critic_rate: float = 1.0
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.critic_rate > 0, "critic_rate", self.critic_rate, "a number above 0")
 
 
 @final
@@ -51,12 +63,11 @@ class CodecConfig:
     def __post_init__(self) -> None:
         name_of_a_folder(self.name)
         require(0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to 2^63 - 1")
-        factor, crop = self.autoencoder.factor, self.training.crop
-        for name, side in (*(("data.resolution", side) for side in self.data.resolution), ("training.crop", crop)):
-            fix = f"such as {max(1, round((side or 0) / factor)) * factor}"
-            require(side is None or (side >= 1 and side % factor == 0), name, side, f"a multiple of {factor}", fix)
-        least = min(self.data.resolution)
-        require(crop is None or crop <= least, "training.crop", crop, f"at most {least}, the images' shorter side")
+        crop, least = self.training.crop, min(self.data.resolution)
+        check_sides(self.data.resolution, self.autoencoder.factor, "data.resolution")
+        if crop is not None:
+            require(1 <= crop <= least, "training.crop", crop, f"from 1 to {least}, the images' shorter side")
+            check_sides((crop, crop), self.autoencoder.factor, "training.crop")
         good = not self.terms.adversarial or min(self.sides) >= LEAST_SIDE
         where, fix = "data.resolution" if crop is None else "training.crop", "set objective.adversarial=0"
         require(good, where, list(self.sides), f"sides of {LEAST_SIDE} pixels or more for the critic", fix)
@@ -74,9 +85,9 @@ class CodecConfig:
     @property
     def terms(self) -> Terms:
         """The weights of the objective, where none is given those of the source for the kind of codes."""
-        given, kl = self.objective, isinstance(self.autoencoder, KL)
-        reduction = given.reduction or (Reduction.SUM if kl else Reduction.MEAN)
-        adversarial = (0.5 if kl else 0.75) if given.adversarial is None else given.adversarial
+        given, source = self.objective, self.autoencoder
+        reduction = given.reduction or (Reduction.SUM if source.summed else Reduction.MEAN)
+        adversarial = source.adversarial if given.adversarial is None else given.adversarial
         start = self.training.images // 2 if given.critic_start is None else given.critic_start
         return Terms(reduction=reduction, adversarial=adversarial, critic_start=start)
 

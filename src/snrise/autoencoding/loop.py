@@ -17,12 +17,10 @@ from snrise.autoencoding.objective import (
     adaptive_weight,
     critic_loss,
     generator_loss,
-    kl_divergence,
     negative_log_likelihood,
-    quantized,
     reconstruction,
 )
-from snrise.codecs import KL, VQ, Pixels, codes_of
+from snrise.codecs import Pixels, codes_of, load_autoencoder
 from snrise.data import Batch
 from snrise.metrics import Perceptual, perceptual
 from snrise.precision import autocast
@@ -30,8 +28,12 @@ from snrise.training import Ema, TrainState
 from snrise.training.faults import nonfinite_gradient, nonfinite_weight
 from snrise.training.loop import awaited, clip_gradient
 from snrise.training.randomness import noise, uniform
+from snrise.training.state import optimizer_of
 
 __all__ = ["Adversaries", "CodecReport", "Judge", "begun", "reconstructed", "train"]
+
+#: Of diffusers' autoencoders: where images and codes enter and leave, and the book.
+EDGES = {"conv_in", "conv_out", "quant_conv", "post_quant_conv", "quantize"}
 
 
 @final
@@ -43,6 +45,12 @@ class Adversaries(nn.Module):
         self.autoencoder = config.autoencoder.build()
         self.critic = Critic(config.objective.critic_channels) if config.terms.adversarial else None
         self.logvar = nn.Parameter(torch.tensor(config.objective.logvar), config.objective.learn_logvar)
+
+    @property
+    def edges(self) -> frozenset[str]:
+        """What Muon leaves to AdamW, of `networks.Traits`: the critic, and where images and codes enter and leave."""
+        names = (name for name, _ in self.named_parameters())
+        return frozenset(name for name in names if not name.startswith("autoencoder.") or EDGES & {*name.split(".")})
 
 
 class CodecReport(NamedTuple):
@@ -96,16 +104,30 @@ class Judge:
 
 
 def begun(config: CodecConfig, device: torch.device) -> TrainState:
-    """The initial state of a run: its weights depend on the seed alone."""
+    """The initial state of a run: its weights depend on the seed alone, or are those of `training.start`.
+
+    Raises:
+        SnriseError: if there are none that fit.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Adversaries(config).to(device)
-    training = config.training
-    optimizer = torch.optim.Adam(
-        [p for p in network.parameters() if p.requires_grad], lr=training.learning_rate, betas=training.betas,
-        fused=True,
-    )
-    return TrainState(network=network, ema=Ema(network, training.ema_half_life), optimizer=optimizer)
+    if config.training.start is not None:
+        load_autoencoder(network.autoencoder, config.training.start, "config.training.start")
+    optimizer = optimizer_of(config.training, network)
+    if network.critic is not None:
+        _set_apart(optimizer, network.critic, config.training.critic_rate)
+    return TrainState(network=network, ema=Ema(network, config.training.ema_half_life), optimizer=optimizer)
+
+
+def _set_apart(optimizer: torch.optim.Optimizer, critic: nn.Module, rate: float) -> None:
+    """Give the critic's parameters groups of their own, with a multiple of the learning rate."""
+    own = {id(p) for p in critic.parameters()}
+    for group in list(optimizer.param_groups):
+        mine = [p for p in group["params"] if id(p) in own]
+        if mine:
+            group["params"] = [p for p in group["params"] if id(p) not in own]
+            optimizer.param_groups.append({**group, "params": mine, "lr_scale": rate})
 
 
 def reconstructed(autoencoder: Any, images: Images) -> Images:
@@ -132,8 +154,7 @@ def train(
 def _step(state: TrainState, batch: Batch, judge: Judge, started: float, data_seconds: float) -> CodecReport:
     count, training, network = len(batch.images), judge.config.training, state.network
     rate = training.rate(state.images_seen + count // 2)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    state.set_rate(rate)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]  # the critic's batch statistics
     parts = _gradient(state, batch, judge)
     norm = clip_gradient(network, training.clip)
@@ -167,8 +188,13 @@ def _gradient(state: TrainState, batch: Batch, judge: Judge) -> dict[str, float]
     network: Any = state.network
     config, terms, objective = judge.config, judge.config.terms, judge.config.objective
     x = Pixels().encode(cropped(batch, config).to(state.device))
+
+    def noise_like(codes: Tensor) -> Tensor:  # the noise of a code belongs to its image's number
+        b, c, h, w = codes.shape
+        return noise(config.seed, batch.position + batch.begin, (b, c, h, w), codes.device)
+
     with autocast(state.device, config.training.precision):
-        given, regular, parts = _coded(network.autoencoder, config, batch, x)
+        given, regular, parts = config.autoencoder.coded(network.autoencoder, x, noise_like)
     leaf = given.detach().float().requires_grad_()
     with autocast(state.device, config.training.precision):
         errors = reconstruction(x, leaf, judge.distance, objective.perceptual_weight)
@@ -180,7 +206,8 @@ def _gradient(state: TrainState, batch: Batch, judge: Judge) -> dict[str, float]
     parts |= {"perceptual": errors.detach().mean() - first, "logvar": network.logvar.detach()}
     if network.critic is not None and state.images_seen >= terms.critic_start:
         push, told = _criticised(network.critic, x, leaf, state.device, config)
-        weight = terms.adversarial * adaptive_weight(*(_at_the_last(network, given, g) for g in (pull, push)))
+        last = config.autoencoder.last(network.autoencoder)
+        weight = terms.adversarial * adaptive_weight(*(_at(last, given, g) for g in (pull, push)))
         parts |= told | {"critic_weight": weight}
         pull = pull + weight * push
     torch.autograd.backward([given, regular], [pull.to(given.dtype), None])
@@ -199,32 +226,6 @@ def cropped(batch: Batch, config: CodecConfig) -> Tensor:
     return torch.stack([image[:, top : top + crop, left : left + crop] for image, top, left in found])
 
 
-def _coded(
-    autoencoder: Any, config: CodecConfig, batch: Batch, x: Images
-) -> tuple[Images, Tensor, dict[str, Tensor]]:
-    """Reconstructions of images from codes as drawn in training, the loss of the codes, and what it is made of.
-
-    The noise of a code belongs to its image's number.
-    """
-    encoded = autoencoder.encode(x)
-    match config.autoencoder:
-        case KL(divergence=weight):
-            told = encoded.latent_dist
-            first = batch.position + batch.begin
-            eps = noise(config.seed, first, tuple(told.mean.shape), x.device)
-            divergence = kl_divergence(told.mean.float(), told.logvar.float())
-            codes = told.mean + told.std * eps
-            return autoencoder.decode(codes).sample, weight * divergence, {"kl": divergence.detach()}
-        case VQ(codebook=moves, commitment=commits):
-            codes, book, commitment, numbers = quantized(encoded.latents.float(), autoencoder.quantize.embedding.weight)
-            used = torch.tensor(float(numbers.flatten().bincount().count_nonzero()))
-            told = {"codebook": book.detach(), "commitment": commitment.detach(), "vectors_used": used}
-            regular = moves * book + commits * commitment
-            return autoencoder.decode(codes, force_not_quantize=True).sample, regular, told
-        case _:
-            raise NotImplementedError(type(config.autoencoder).__name__)
-
-
 def _criticised(
     critic: nn.Module, x: Images, leaf: Images, device: torch.device, config: CodecConfig
 ) -> tuple[Images, dict[str, Tensor]]:
@@ -238,8 +239,7 @@ def _criticised(
     return push, {name: value.detach() for name, value in told.items()}
 
 
-def _at_the_last(network: Any, given: Images, gradient: Images) -> Tensor:
-    """The gradient of the weight of the decoder's last layer, of one with respect to the reconstructions."""
-    last = network.autoencoder.decoder.conv_out.weight
-    found: tuple[Tensor, ...] = torch.autograd.grad(given, last, gradient.to(given.dtype), retain_graph=True)
+def _at(weight: Tensor, given: Images, gradient: Images) -> Tensor:
+    """The gradient of a weight, of one with respect to the reconstructions."""
+    found: tuple[Tensor, ...] = torch.autograd.grad(given, weight, gradient.to(given.dtype), retain_graph=True)
     return found[0]

@@ -1,4 +1,4 @@
-"""The objective of an autoencoder: reconstruction, perceptual distance, regularised codes, and a critic.
+"""The objective of an autoencoder: reconstruction, perceptual distance and a critic. `codecs.Architecture`: of codes.
 
 Rombach et al. 2022, sec. 3.1 and appendix G, as trained there: Esser et al. 2021, eq. 4-7, for vector-quantised codes.
 """
@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,8 +15,8 @@ from snrise._errors import require
 from snrise._typing import Images, PerImage, StrEnum
 
 __all__ = [
-    "Objective", "Reduction", "Terms", "adaptive_weight", "critic_loss", "generator_loss", "kl_divergence",
-    "negative_log_likelihood", "quantized", "reconstruction",
+    "Objective", "Reduction", "Terms", "adaptive_weight", "critic_loss", "generator_loss", "negative_log_likelihood",
+    "reconstruction",
 ]
 
 #: The weight of the critic is at most this, and its gradient counts as at least the other.
@@ -77,6 +76,7 @@ def reconstruction(
 ) -> Float[Tensor, "b c h w"]:
     """|x − x̂| of each value, plus the weighted perceptual distance of its image.
 
+    >>> import torch
     >>> x = torch.zeros(1, 1, 1, 2)
     >>> reconstruction(x, x + 0.5, lambda x, y: torch.tensor([0.1]), 2.0)
     tensor([[[[0.7000, 0.7000]]]])
@@ -90,43 +90,13 @@ def negative_log_likelihood(
 ) -> Float[Tensor, ""]:
     """r / e^s + s of each value, with s the logarithm of the variance, per image: up to a constant, −log p(x|z).
 
+    >>> import torch
     >>> r = torch.full((2, 3, 4, 4), 0.5)
     >>> float(negative_log_likelihood(r, torch.tensor(0.0), Reduction.SUM)), 0.5 * 3 * 4 * 4
     (24.0, 24.0)
     """
     values = reconstruction / logvar.exp() + logvar
     return values.sum() / len(values) if reduction is Reduction.SUM else values.mean()
-
-
-def kl_divergence(mean: Images, logvar: Images) -> Float[Tensor, ""]:
-    """KL(N(mean, e^logvar) ‖ N(0, 1)), summed over the values of an image, averaged over images.
-
-    Kingma and Welling 2014, appendix B.
-
-    >>> float(kl_divergence(torch.ones(2, 4, 1, 1), torch.zeros(2, 4, 1, 1)))
-    2.0
-    """
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / len(mean)
-
-
-def quantized(
-    codes: Float[Tensor, "b c y x"], book: Float[Tensor, "n c"]
-) -> tuple[Float[Tensor, "b c y x"], Float[Tensor, ""], Float[Tensor, ""], Int64[Tensor, "b y x"]]:
-    """The nearest vectors of a book, with the gradient of the codes; the losses that bring both together.
-
-    These are ‖e − sg[z]‖², which moves the book, and ‖z − sg[e]‖², which moves the codes, as means over values; and the
-    numbers of the vectors. Van den Oord et al. 2017, eq. 1 to 3.
-
-    >>> z, book = torch.tensor([[0.9, 0.2]]).T.reshape(1, 1, 2, 1), torch.tensor([[0.0], [1.0]])
-    >>> nearest, codebook, commitment, numbers = quantized(z, book)
-    >>> nearest.flatten(), numbers.flatten(), round(float(codebook), 3)
-    (tensor([1., 0.]), tensor([1, 0]), 0.025)
-    """
-    rows = codes.movedim(1, -1)
-    numbers = torch.cdist(rows.flatten(0, 2), book).argmin(dim=1).view(rows.shape[:-1])
-    nearest = F.embedding(numbers, book).movedim(-1, 1)
-    losses = F.mse_loss(nearest, codes.detach()), F.mse_loss(codes, nearest.detach())
-    return codes + (nearest - codes).detach(), *losses, numbers
 
 
 def generator_loss(fake: Tensor) -> Float[Tensor, ""]:
@@ -137,6 +107,7 @@ def generator_loss(fake: Tensor) -> Float[Tensor, ""]:
 def critic_loss(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
     """Half the sum of both hinges: real logits above 1, those of reconstructions below −1 (Lim and Ye 2017).
 
+    >>> import torch
     >>> float(critic_loss(torch.tensor([2.0, 0.0]), torch.tensor([-2.0, 1.0])))
     0.75
     """
@@ -150,6 +121,7 @@ def adaptive_weight(likelihood: Tensor, generator: Tensor) -> Float[Tensor, ""]:
         likelihood: the gradient of the negative log-likelihood with respect to the weight of the last layer.
         generator: that of the generator's loss.
 
+    >>> import torch
     >>> float(adaptive_weight(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])).round(decimals=3))
     2.5
     """

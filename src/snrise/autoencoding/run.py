@@ -15,10 +15,10 @@ from torch import Tensor
 from snrise._errors import SnriseError
 from snrise.autoencoding.config import CodecConfig, parse
 from snrise.autoencoding.loop import CodecReport, Judge, begun, reconstructed, train
-from snrise.codecs import ABOUT, EXPORTED, codes_of
+from snrise.codecs import ABOUT, EXPORTED, Autoencoder, codes_of
 from snrise.config import OnFault, to_yaml
 from snrise.construct import plain
-from snrise.data import Dataset, as_float, to_uint8
+from snrise.data import as_float, to_uint8
 from snrise.experiment import opened
 from snrise.files import held, write_atomically
 from snrise.parallel import ALONE
@@ -29,20 +29,20 @@ from snrise.runs.folder import RunFolder, saved_config, settle
 from snrise.runs.logs import JsonLines, TensorBoard, WandB, Writer, memory_gib
 from snrise.runs.provenance import made_with
 from snrise.runs.saver import Saver
-from snrise.training import load_latest
+from snrise.training import checkpoints, load_latest
 
-__all__ = ["MAY_CHANGE", "CodecRun", "of_run", "shown"]
+__all__ = ["MAY_CHANGE", "CodecRun", "of_run"]
 
 #: Settings, or groups of them, that may change when a run is resumed.
 MAY_CHANGE = (
     "name", "log", "data.path", "data.unreadable", "data.cache", "data.cache_folder", "data.workers",
     *(f"training.{name}" for name in (
-        "images", "batch", "learning_rate", "warmup", "decay", "decay_shape", "betas", "clip", "ema_half_life",
-        "precision", "on_fault", "fault_limit",
+        "images", "batch", "learning_rate", "warmup", "decay", "decay_shape", "betas", "weight_decay", "clip",
+        "critic_rate", "ema_half_life", "precision", "on_fault", "fault_limit",
     )),
 )
-#: Scaling and shift of codes are measured on at most so many images, and images are encoded so many at a time.
-MEASURED, AT_ONCE = 512, 16
+#: Scaling and shift of codes are measured on at most so many images, at each checkpoint; so many are encoded at a time.
+MEASURED, AT_ONCE = 128, 16
 
 
 class CodecRun:
@@ -71,13 +71,15 @@ class CodecRun:
         self.cadence = Cadence(config.log, training.images)
         self.faults = FaultPolicy(training.on_fault, training.fault_limit)
         self.judge = Judge.of(config, self.device)
-        self.tally, self.seconds = Tally(), 0.0
+        self.tally = Tally()
         with ExitStack() as stack:
             stack.enter_context(held(self.folder.path))
             for change in settle(self.folder, config, parse, MAY_CHANGE):
                 tell(f"changed: {change}")
             self.config = replace(config, made_with=made_with(self.data))
-            self.state = begun(config, self.device)
+            start = None if checkpoints(self.folder.checkpoints) else training.start
+            self.state = begun(replace(config, training=replace(training, start=start)), self.device)
+            self.seconds = Autoencoder(path=start).training_seconds or 0.0 if start else 0.0
             self._load(first=True)
             write_atomically(self.folder.config, to_yaml(self.config).encode())
             self.saver = Saver(self.folder, to_yaml(self.config), replace(config.log, background=False), ALONE)
@@ -181,8 +183,8 @@ class CodecRun:
     def draw(self) -> Path:
         """Write a grid of images, each with its reconstruction by the averaged autoencoder; returns its file."""
         path, picture = self.folder.samples / f"{self.state.images_seen:012d}.png", BytesIO()
-        shown_images = shown(self.data, max(1, self.config.log.grid // 2))
-        sample_grid(pairs(shown_images, self._reconstructed(shown_images))).save(picture, "PNG")
+        shown = self.data.images(self.data.spread(max(1, self.config.log.grid // 2)))
+        sample_grid(pairs(shown, self._reconstructed(shown))).save(picture, "PNG")
         write_atomically(path, picture.getvalue())
         return path
 
@@ -222,7 +224,7 @@ class CodecRun:
 
     @torch.no_grad()
     def _codes(self, autoencoder: Any) -> Tensor:
-        parts = torch.split(shown(self.data, MEASURED), AT_ONCE)
+        parts = torch.split(self.data.images(self.data.spread(MEASURED)), AT_ONCE)
         return torch.cat([codes_of(autoencoder.encode(as_float(part).to(self.device))) for part in parts]).double()
 
 
@@ -267,11 +269,6 @@ def of_run(path: str | Path) -> CodecConfig | None:
     folder = RunFolder(Path(path))
     config: CodecConfig | None = saved_config(folder, parse) if folder.config.is_file() else None
     return config
-
-
-def shown(data: Dataset, count: int) -> Tensor:
-    """So many images at most, spread over the data: uint8 [k 3 h w]."""
-    return data.images(range(0, len(data), -(-len(data) // count)))
 
 
 def pairs(images: Tensor, others: Tensor) -> Tensor:

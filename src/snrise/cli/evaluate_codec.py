@@ -53,7 +53,7 @@ def evaluate_codec(
     extractor, where = extractor_named(features, "--features"), device_of(device)
     network, autoencoder = perceptual(distance, "--perceptual"), Autoencoder(path=codec)
     images = _images(codec, data, resolution)
-    indices = range(0, len(images), -(-len(images) // number))
+    indices = images.spread(number)
     arms = {codec: lambda pictures: autoencoder.reconstruct(pictures.to(where))}
     arms |= {f"pooled by {factor}": pooled(factor) for factor in pool or [2, 4]}
     found: dict[str, Reconstruction] = {}
@@ -73,12 +73,12 @@ def _images(codec: str, data: str | None, resolution: str | None) -> Dataset:
     size = None if resolution is None else parse_size(resolution, "--resolution")
     if data is None:
         if config is None or config.data.hold_out is None:
-            raise invalid("--data", None, "images to reconstruct", "give --data DIR or --data built-in")
+            raise invalid("--data", None, "images to reconstruct", "give --data DIR or --data emoji")
         return config.held_out(size)
     size = size or (None if config is None else config.data.resolution)
     if size is None:
         raise invalid("--resolution", None, "a side in pixels, or HEIGHTxWIDTH")
-    return Dataset(Emoji() if data == BUILT_IN else ImageFolder(data), Preprocess(size))
+    return Dataset(Emoji() if data in (BUILT_IN, "emoji") else ImageFolder(data), Preprocess(size))
 
 
 def _table(found: dict[str, Reconstruction]) -> list[str]:

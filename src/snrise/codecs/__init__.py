@@ -1,14 +1,24 @@
 """Codecs: between pictures, RGB as stored and shown, and what is diffused."""
 
-from snrise.codecs.architectures import ARCHITECTURES, KL, VQ, Architecture
-from snrise.codecs.autoencoder import ABOUT, EXPORTED, Autoencoder, codec_folder, codes_of
+from snrise.codecs.architectures import ARCHITECTURES, DC, KL, VQ, Architecture, Coded
+from snrise.codecs.autoencoder import (
+    ABOUT,
+    EXPORTED,
+    Autoencoder,
+    autoencoders,
+    codec_folder,
+    codes_of,
+    export_autoencoder,
+    load_autoencoder,
+)
 from snrise.codecs.base import Codec
 from snrise.codecs.grey import Grey
 from snrise.codecs.pixels import Pixels
 
 __all__ = [
-    "ABOUT", "ARCHITECTURES", "CODECS", "EXPORTED", "KL", "VQ", "Architecture", "Autoencoder", "Codec", "Grey",
-    "Pixels", "codec_folder", "codes_of",
+    "ABOUT", "ARCHITECTURES", "CODECS", "DC", "EXPORTED", "KL", "VQ", "Architecture", "Autoencoder", "Codec",
+    "Coded", "Grey", "Pixels", "autoencoders", "codec_folder", "codes_of", "export_autoencoder",
+    "load_autoencoder",
 ]
 
 #: Every codec by the name that a config gives it.

@@ -3,16 +3,27 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, NamedTuple, final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from snrise._errors import SnriseError, require
+from snrise._typing import Images
+from snrise.codecs.regularisation import kl_divergence, quantized
 
-__all__ = ["ARCHITECTURES", "KL", "VQ", "Architecture", "diffusers_class"]
+__all__ = ["ARCHITECTURES", "DC", "KL", "VQ", "Architecture", "Coded", "diffusers_class"]
 
 #: Channels that are normalised together.
 GROUP = 4
+
+
+class Coded(NamedTuple):
+    """Reconstructions as in training, what the codes add to the loss, and what that is made of, by name."""
+
+    given: Images
+    loss: Tensor
+    parts: dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +36,12 @@ class Architecture(ABC):
         multipliers: of the channels, a level each: their number says by how much codes are smaller than images.
         blocks: residual blocks a level in the encoder; the decoder has one more.
         attention: whether the smallest level attends.
+        summed: whether the source sums the reconstruction over the values of an image, or takes their mean.
+        adversarial: the weight that the source gives the critic.
     """
+
+    summed: ClassVar[bool]
+    adversarial: ClassVar[float]
 
     channels: int = 4
     width: int = 64
@@ -54,6 +70,18 @@ class Architecture(ABC):
             SnriseError: without diffusers.
         """
 
+    def last(self, network: Any) -> Tensor:
+        """The weight of the decoder's last layer."""
+        weight: Tensor = network.decoder.conv_out.weight
+        return weight
+
+    @abstractmethod
+    def coded(self, network: Any, x: Images, noise_like: Callable[[Tensor], Tensor]) -> Coded:
+        """Images −1…1 [b 3 h w] through the network that `build` made, as they are in training.
+
+        noise_like: noise of N(0, 1) in the shape of codes.
+        """
+
     def _common(self) -> dict[str, Any]:
         levels = len(self.multipliers)
         return {
@@ -73,6 +101,9 @@ class KL(Architecture):
         divergence: the weight of its KL divergence from N(0, 1), summed over the values of a code.
     """
 
+    summed: ClassVar[bool] = True
+    adversarial: ClassVar[float] = 0.5
+
     divergence: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -83,6 +114,13 @@ class KL(Architecture):
         """`diffusers.AutoencoderKL`."""
         made: nn.Module = diffusers_class("AutoencoderKL")(**self._common())
         return made
+
+    def coded(self, network: Any, x: Images, noise_like: Callable[[Tensor], Tensor]) -> Coded:
+        """Of codes that are drawn."""
+        told = network.encode(x).latent_dist
+        divergence = kl_divergence(told.mean.float(), told.logvar.float())
+        codes = told.mean + told.std * noise_like(told.mean)
+        return Coded(network.decode(codes).sample, self.divergence * divergence, {"kl": divergence.detach()})
 
 
 @final
@@ -99,6 +137,9 @@ class VQ(Architecture):
             places: commitment=1, codebook=0.25.
     """
 
+    summed: ClassVar[bool] = False
+    adversarial: ClassVar[float] = 0.75
+
     book: int = 1024
     commitment: float = 0.25
     codebook: float = 1.0
@@ -114,9 +155,74 @@ class VQ(Architecture):
         made: nn.Module = diffusers_class("VQModel")(num_vq_embeddings=self.book, **self._common())
         return made
 
+    def coded(self, network: Any, x: Images, noise_like: Callable[[Tensor], Tensor]) -> Coded:
+        """Of the nearest vectors of the book."""
+        vectors = network.quantize.embedding.weight
+        codes, book, commitment, numbers = quantized(network.encode(x).latents.float(), vectors)
+        used = torch.tensor(float(numbers.flatten().bincount().count_nonzero()))
+        parts = {"codebook": book.detach(), "commitment": commitment.detach(), "vectors_used": used}
+        loss = self.codebook * book + self.commitment * commitment
+        return Coded(network.decode(codes, force_not_quantize=True).sample, loss, parts)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DC(Architecture):
+    """`AutoencoderDC`: codes of no distribution, and shortcuts past what changes the size (Chen et al. 2024).
+
+    Shortcuts move pixels to channels, and back, from the first step on, so that it needs far less training than the
+    others: see docs/latent.md. Where `full` is 0, images are halved in the first layer and doubled in the last: there
+    is no block at the full resolution, and its multiplier does not count.
+
+    Attributes:
+        full: blocks at the full resolution.
+    """
+
+    summed: ClassVar[bool] = True
+    adversarial: ClassVar[float] = 0.5
+
+    full: int = 0
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.full >= 0, "full", self.full, "a whole number, 0 or more")
+        require(len(self.multipliers) >= 2, "multipliers", list(self.multipliers), "two or more, such as [1, 2, 2, 2]")
+        pairs = zip(self.multipliers[1:], self.multipliers[2:], strict=False)
+        good = all(4 * a % b == 0 and 4 * b % a == 0 for a, b in pairs)
+        allowed = "each, from the second on, a quarter, a half, the same, twice or four times the one before"
+        require(good, "multipliers", list(self.multipliers), allowed, "such as [1, 2, 4, 4]")
+        last = self.width * self.multipliers[-1]
+        require(last % self.channels == 0, "channels", self.channels, f"a divisor of {last}, the last level's width")
+
+    def build(self) -> nn.Module:
+        """`diffusers.AutoencoderDC`."""
+        levels = len(self.multipliers)
+        widths = tuple(self.width * m for m in self.multipliers)
+        kinds = ("ResBlock",) * (levels - 1) + ("EfficientViTBlock" if self.attention else "ResBlock",)
+        scales = ((),) * (levels - 1) + ((5,),)
+        made: nn.Module = diffusers_class("AutoencoderDC")(
+            latent_channels=self.channels, attention_head_dim=min(32, widths[-1]), encoder_block_types=kinds,
+            decoder_block_types=kinds, encoder_block_out_channels=widths, decoder_block_out_channels=widths,
+            encoder_layers_per_block=(self.full, *(self.blocks,) * (levels - 1)),
+            decoder_layers_per_block=(self.full, *(self.blocks + 1,) * (levels - 1)),
+            encoder_qkv_multiscales=scales, decoder_qkv_multiscales=scales,
+        )
+        return made
+
+    def last(self, network: Any) -> Tensor:
+        """That before pixels are shuffled, where there are no blocks at the full resolution."""
+        layer = network.decoder.conv_out
+        weight: Tensor = layer.weight if self.full else layer.conv.weight
+        return weight
+
+    def coded(self, network: Any, x: Images, noise_like: Callable[[Tensor], Tensor]) -> Coded:
+        """Of codes as they are."""
+        return Coded(network.decode(network.encode(x).latent).sample, x.new_zeros((), requires_grad=True), {})
+
 
 #: Every architecture by the name that a config gives it.
-ARCHITECTURES: dict[str, type[Architecture]] = {"kl": KL, "vq": VQ}
+ARCHITECTURES: dict[str, type[Architecture]] = {"kl": KL, "vq": VQ, "dc": DC}
 
 
 def diffusers_class(name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from snrise._errors import SnriseError, invalid, require
@@ -17,8 +19,12 @@ from snrise._typing import Images, Pictures, Size
 from snrise.codecs.architectures import diffusers_class
 from snrise.codecs.base import Codec
 from snrise.data import as_float, to_uint8
+from snrise.networks.base import check_sides
 
-__all__ = ["ABOUT", "EXPORTED", "Autoencoder", "codec_folder", "codes_of"]
+__all__ = [
+    "ABOUT", "EXPORTED", "Autoencoder", "autoencoders", "codec_folder", "codes_of", "export_autoencoder",
+    "load_autoencoder",
+]
 
 #: The classes of diffusers that can be a codec.
 CLASSES = ("AutoencoderKL", "VQModel", "AutoencoderDC", "AutoencoderTiny")
@@ -30,6 +36,7 @@ ABOUT = "snrise.json"
 AT_ONCE, TILE = 2**20, 1024
 #: The side of an image that tells the shape of its codes.
 PROBE = 512
+BUILTIN = Path(__file__).parent / "builtin"
 
 
 @final
@@ -41,7 +48,8 @@ class Autoencoder(Codec):
     ones of its book are taken.
 
     Attributes:
-        path: the folder of a run of `snrise train-codec`, a folder in diffusers' format, or a name at the Hub.
+        path: the name of a built-in one, the folder of a run of `snrise train-codec`, a folder in diffusers' format, or
+            a name at the Hub.
         mean: of each channel; none yet: it is measured when a run starts. See `stated`.
         std: the standard deviation of each channel, so too.
         stated: whether mean and deviation are those that the folder states, its shift and scaling factors, instead.
@@ -71,9 +79,7 @@ class Autoencoder(Codec):
     def shape(self, size: Size) -> tuple[int, int, int]:
         """Channels, and the size over the autoencoder's factor."""
         about = _about(self._folder)
-        for side in size:
-            fix = f"such as {max(1, round(side / about.factor)) * about.factor}"
-            require(side % about.factor == 0, "config.data.resolution", side, f"a multiple of {about.factor}", fix)
+        check_sides(size, about.factor, "config.data.resolution")
         return about.channels, size[0] // about.factor, size[1] // about.factor
 
     def encode(self, pictures: Pictures) -> Float[Tensor, "b c y x"]:
@@ -143,13 +149,22 @@ class _About(NamedTuple):
     factor: int
 
 
+def autoencoders() -> dict[str, Path]:
+    """The folders of the built-in autoencoders by name.
+
+    >>> sorted(autoencoders())
+    ['emoji-f8']
+    """
+    return {folder.name: folder for folder in sorted(BUILTIN.glob("*")) if (folder / "config.json").is_file()}
+
+
 def codec_folder(path: str) -> Path:
     """The folder in diffusers' format that a codec's path means.
 
     Raises:
         SnriseError: if there is none.
     """
-    given = Path(path)
+    given = autoencoders().get(path, Path(path))
     for folder in (given, given / EXPORTED):
         if (folder / "config.json").is_file():
             return folder
@@ -163,7 +178,8 @@ def codec_folder(path: str) -> Path:
 def _from_hub(name: str) -> Path:
     """The folder of an autoencoder at the Hub, fetched once."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        allowed = "a run of snrise train-codec, a folder in diffusers' format, or a name at the Hub"
+        known = ", ".join(autoencoders())
+        allowed = f"{known}, a run of snrise train-codec, a folder in diffusers' format, or a name at the Hub"
         raise invalid("codec.path", name, allowed, "train one: snrise train-codec")
     try:
         from huggingface_hub import snapshot_download
@@ -174,6 +190,41 @@ def _from_hub(name: str) -> Path:
     except Exception as error:  # no connection, no such name: the Hub's own
         reason = f"{type(error).__name__} {error}".strip().splitlines()[0]
         raise SnriseError(f"codec.path: {name} is no folder here, and cannot be had from the Hub ({reason})") from error
+
+
+@torch.no_grad()
+def load_autoencoder(network: nn.Module, path: str, where: str = "path") -> None:
+    """Give a network the weights of the autoencoder at a path, which has to be built alike.
+
+    Raises:
+        SnriseError: if there is none, or it has other layers or sizes; nothing is changed then.
+    """
+    theirs = load_file(_weights(codec_folder(path)))
+    for name, own in network.state_dict().items():
+        found = f"{path}, without {name}" if name not in theirs else f"{path}, where {name} is {[*theirs[name].shape]}"
+        fits = name in theirs and theirs[name].shape == own.shape
+        require(fits, where, found, f"an autoencoder of the same settings, with {name} of {[*own.shape]}")
+    network.load_state_dict(theirs, strict=False)
+
+
+def export_autoencoder(path: str, out: Path, dtype: torch.dtype) -> Path:
+    """Write an autoencoder into a new folder in diffusers' format, its weights in a dtype; returns their file.
+
+    Raises:
+        SnriseError: if there is no autoencoder at the path, or already something at `out`.
+    """
+    folder = codec_folder(path)
+    require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
+    weights = _weights(folder)
+    try:
+        out.mkdir(parents=True)
+        for file in (folder / "config.json", folder / ABOUT):
+            if file.is_file():
+                shutil.copyfile(file, out / file.name)
+        save_file({name: t.to(dtype) for name, t in load_file(weights).items()}, out / weights.name, {"format": "pt"})
+    except OSError as error:
+        raise SnriseError(f"{out}: cannot be written: {error.strerror or error}") from error
+    return out / weights.name
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -151,6 +151,10 @@ class ByIndex(Data):
     def take(self, indices: Sequence[int]) -> Batch:
         """Some images, never flipped, with their labels and context vectors."""
 
+    def spread(self, most: int) -> range:
+        """The numbers of at most so many images, at equal distances over all of them."""
+        return range(0, len(self), -(-len(self) // most))
+
 
 @final
 @dataclass(frozen=True)

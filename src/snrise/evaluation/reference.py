@@ -50,7 +50,7 @@ class Reference:
             SnriseError: for a `limit` below 2, a file that cannot be written, or processes with other images.
         """
         require(limit >= 2, "Reference.limit", limit, "2 images or more")
-        indices = range(0, len(dataset), -(-len(dataset) // limit))
+        indices = dataset.spread(limit)
         prepared = dataset.preparation
         key = f"({LAYOUT}, {dataset.fingerprint!r}, {prepared}, {extractor.name!r}, {indices})"
         digest = hashlib.sha256(key.encode()).hexdigest()[:20]

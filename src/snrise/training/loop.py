@@ -92,8 +92,7 @@ def _step(
 ) -> Report:
     count = batch.whole
     rate = experiment.rate(state.images_seen + count // 2)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_scale", 1.0)
+    state.set_rate(rate)
     logsnr, losses, plain = _gradient(state, batch, experiment, world)
     if not is_sharded(state.network):
         _sum_gradients(state.network, world)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from snrise.config import Training
+from snrise.config import Optimisation, Training
 from snrise.experiment import Experiment
 from snrise.training.ema import Ema, Power
 
-__all__ = ["TrainState"]
+__all__ = ["TrainState", "optimizer_of"]
 
 
 @dataclass(kw_only=True)
@@ -40,13 +40,23 @@ class TrainState:
     @classmethod
     def begun(cls, training: Training, network: nn.Module) -> "TrainState":
         """The initial state of training a network."""
-        optimizer = training.optimizer(
-            network, betas=training.betas, weight_decay=training.weight_decay, precision=training.precision
-        )
         powers = tuple(Ema(network, Power(width)) for width in training.averages)
-        return cls(network=network, ema=Ema(network, training.ema_half_life), optimizer=optimizer, powers=powers)
+        average = Ema(network, training.ema_half_life)
+        return cls(network=network, ema=average, optimizer=optimizer_of(training, network), powers=powers)
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next step; a group of parameters may have a multiple of it, its `lr_scale`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+def optimizer_of(training: Optimisation, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, of a network's parameters."""
+    return training.optimizer(
+        network, betas=training.betas, weight_decay=training.weight_decay, precision=training.precision
+    )
