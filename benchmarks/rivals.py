@@ -14,12 +14,13 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 from snrise import plots
 from snrise.codecs import Autoencoder
 from snrise.quantities import parse_time
+from snrise.runs.comparison import Point, table
 
 #: What all arms share: that of docs/evidence.md.
 TRUNK = (
@@ -49,24 +50,24 @@ def arm(name: str, side: int, codec: Path | None) -> str:
     return f"{common} codec={codec} network.stem=1 schedule.reference=null"
 
 
-def compared(folder: Path, budget: float, arms: list[str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def compared(folder: Path, budget: float, arms: list[str], options: argparse.Namespace) -> Iterator[Point]:
     """The judged moments of arms that are trained for so many seconds."""
     numbers = {"--seeds": options.seeds, "--points": options.points, "-n": options.number, "--out": folder}
     given = (str(text) for pair in numbers.items() for text in pair)
     run("snrise", "compare", "--budget", f"{budget:.0f}s", *given, *arms)
-    yield from json.loads((folder / "comparison.json").read_text())
+    yield from (Point(**told) for told in json.loads((folder / "comparison.json").read_text()))
 
 
-def row(name: str, points: list[dict[str, Any]], codec: float) -> dict[str, Any]:
+def row(name: str, points: list[Point], codec: float) -> dict[str, Any]:
     """An arm at the end: each metric as mean and standard deviation over seeds."""
-    mine = [point for point in points if point["arm"] == name]
-    last = [point for point in mine if point["images_seen"] == max(p["images_seen"] for p in mine)]
-    told = {metric: [point["metrics"][metric] for point in last] for metric in METRICS}
+    mine = [point for point in points if point.arm == name]
+    ends = {metric: table(mine, metric)[0] for metric in METRICS}
+    last = [point for point in mine if point.images_seen == max(p.images_seen for p in mine)]
     return {
-        "arm": name, "seeds": len(last), "images": last[0]["images_seen"], "codec_seconds": round(codec),
-        "seconds": round(mean(point["seconds"] for point in last)),
-        "pictures_per_second": round(median(point["pictures_per_second"] for point in last), 1),
-        **{metric: [mean(values), stdev(values) if len(values) > 1 else None] for metric, values in told.items()},
+        "arm": name, "seeds": len(last), "images": last[0].images_seen, "codec_seconds": round(codec),
+        "seconds": round(mean(point.seconds for point in last)),
+        "pictures_per_second": round(median(point.pictures_per_second or 0.0 for point in last), 1),
+        **{metric: [end.mean, end.spread] for metric, end in ends.items()},
     }
 
 
@@ -106,7 +107,7 @@ def main() -> None:
         points += compared(folders["given"], whole, [arm("given", side, options.given)], options)
     rows = [row(name, points, spent) for name, spent in seconds.items()]
     written = out / f"rivals-{side}.json"
-    written.write_text(json.dumps({"rows": rows, "points": points}, indent=1) + "\n")
+    written.write_text(json.dumps({"rows": rows, "points": [point._asdict() for point in points]}, indent=1) + "\n")
     grids = {f"{name}, seed {seed}": sorted((folders[name] / f"{name}-seed{seed}" / "samples").glob("*.png"))[-1]
              for name in seconds for seed in range(options.seeds)}
     plots.save(plots.captioned(grids, columns=options.seeds), out / f"rivals-{side}.png")

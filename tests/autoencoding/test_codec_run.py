@@ -172,7 +172,8 @@ def test_the_settings_of_a_run_are_known_from_its_folder(tmp_path):
     ("autoencoder.width=6", r"^config\.autoencoder\.width: got 6; allowed: a multiple of 4, above 0"),
     ("autoencoder.multipliers=[]", r"^config\.autoencoder\.multipliers: got \[\]; allowed: one or more whole numbers"),
     ("autoencoder.kind=gan", r"^config\.autoencoder\.kind: no such kind 'gan'"),
-    ("data.resolution=[32, 33]", r"^config\.data\.resolution: got '32x33'; allowed: sides that are multiples of 2"),
+    ("data.resolution=[32, 33]", r"^config\.data\.resolution: got '32x33'; allowed: sides that are multiples of 2; "
+     "nearest: 32x32 or 32x34"),
     ("training.crop=15", r"^config\.training\.crop: got '15x15'; allowed: sides that are multiples of 2"),
     ("training.crop=64", r"^config\.training\.crop: got 64; allowed: from 1 to 32, the images' shorter side"),
     ("training.crop=16", r"^config\.training\.crop: got \[16, 16\]; allowed: sides of 24 pixels or more"),
@@ -180,7 +181,8 @@ def test_the_settings_of_a_run_are_known_from_its_folder(tmp_path):
     ("autoencoder={kind: dc, full: -1}", r"^config\.autoencoder\.full: got -1; allowed: a whole number, 0 or more"),
     ("autoencoder={kind: dc, multipliers: [1]}", r"^config\.autoencoder\.multipliers: got \[1\]; allowed: two or more"),
     ("autoencoder={kind: dc, multipliers: [1, 2, 6]}", r"^config\.autoencoder\.multipliers: got \[1, 2, 6\]; allowed: "
-     r"each, from the second on, a quarter, a half, the same, twice or four times the one before; such as"),
+     r"each, from the second on, a quarter, a half, the same, twice or four times the one before; such as "
+     r"\[1, 2, 4, 4\]"),
     ("autoencoder={kind: dc, channels: 3}", r"^config\.autoencoder\.channels: got 3; allowed: a divisor of 256"),
     ("training.critic_rate=0", r"^config\.training\.critic_rate: got 0.0; allowed: a number above 0"),
     ("training.weight_decay=-1", r"^config\.training\.weight_decay: got -1"),

@@ -164,7 +164,8 @@ def test_names_that_mean_nothing(monkeypatch):
 
 def test_sides_that_codes_do_not_divide(tmp_path):
     codec = Autoencoder(path=str(coded.saved(tmp_path, "autoencoder.multipliers=[1, 1, 1]")))
-    with pytest.raises(SnriseError, match=r"^config\.data\.resolution: got '32x30'; allowed: sides that"):
+    allowed = "sides that are multiples of 4; nearest: 32x28 or 32x32"
+    with pytest.raises(SnriseError, match=rf"^config\.data\.resolution: got '32x30'; allowed: {allowed}$"):
         codec.shape((32, 30))
     with pytest.raises(SnriseError, match=r"^std: got \[1\.0\]; allowed: a number above 0 for each channel"):
         Autoencoder(path="x", std=(1.0,))

@@ -103,8 +103,8 @@ class Judge:
         return cls(config, network)
 
 
-def begun(config: CodecConfig, device: torch.device) -> TrainState:
-    """The initial state of a run: its weights depend on the seed alone, or are those of `training.start`.
+def begun(config: CodecConfig, device: torch.device, start: str | None = None) -> TrainState:
+    """The initial state of a run: its weights depend on the seed alone, or are those of the autoencoder `start`.
 
     Raises:
         SnriseError: if there are none that fit.
@@ -112,8 +112,8 @@ def begun(config: CodecConfig, device: torch.device) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Adversaries(config).to(device)
-    if config.training.start is not None:
-        load_autoencoder(network.autoencoder, config.training.start, "config.training.start")
+    if start is not None:
+        load_autoencoder(network.autoencoder, start, "config.training.start")
     optimizer = optimizer_of(config.training, network)
     if network.critic is not None:
         _set_apart(optimizer, network.critic, config.training.critic_rate)

@@ -78,7 +78,7 @@ class CodecRun:
                 tell(f"changed: {change}")
             self.config = replace(config, made_with=made_with(self.data))
             start = None if checkpoints(self.folder.checkpoints) else training.start
-            self.state = begun(replace(config, training=replace(training, start=start)), self.device)
+            self.state = begun(config, self.device, start)
             self.seconds = Autoencoder(path=start).training_seconds or 0.0 if start else 0.0
             self._load(first=True)
             write_atomically(self.folder.config, to_yaml(self.config).encode())

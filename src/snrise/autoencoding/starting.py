@@ -74,7 +74,7 @@ def objective(config: CodecConfig) -> str:
 def measured(config: CodecConfig, device: torch.device) -> float:
     """Images a second, critic included: from steps on a state of its own."""
     heard = replace(config.objective, critic_start=0)
-    trial = replace(config, objective=heard, training=replace(config.training, start=None))
+    trial = replace(config, objective=heard)
     state, data = begun(trial, device), opened(config.data)
     steps = train(state, data.batches(config.training.batch, seed=config.seed), Judge.of(trial, device))
     for _ in islice(steps, WARM):

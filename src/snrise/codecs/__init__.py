@@ -1,17 +1,17 @@
 """Codecs: between pictures, RGB as stored and shown, and what is diffused."""
 
 from snrise.codecs.architectures import ARCHITECTURES, DC, KL, VQ, Architecture, Coded
-from snrise.codecs.autoencoder import (
+from snrise.codecs.autoencoder import Autoencoder
+from snrise.codecs.base import Codec
+from snrise.codecs.folders import (
     ABOUT,
     EXPORTED,
-    Autoencoder,
     autoencoders,
     codec_folder,
     codes_of,
     export_autoencoder,
     load_autoencoder,
 )
-from snrise.codecs.base import Codec
 from snrise.codecs.grey import Grey
 from snrise.codecs.pixels import Pixels
 
