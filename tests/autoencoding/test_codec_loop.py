@@ -114,6 +114,14 @@ def test_muon_moves_the_kernels_within_the_autoencoder(kind):
     assert len(moved) >= 4
 
 
+def test_layers_within_that_are_called_as_edges_are_moved_by_muon():
+    state = begun(config("training.optimizer=muon", "autoencoder.kind=dc", "autoencoder.attention=true"), CPU)
+    moved = {id(p) for group in state.optimizer.param_groups for p in group["params"] if group.get("muon")}
+    inner = [(name, p) for name, p in state.network.named_parameters() if ".conv_out.conv_inverted.weight" in name]
+    assert len(inner) == 3  # one block of the encoder, two of the decoder
+    assert [name for name, p in inner if id(p) not in moved] == []
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_the_critic_has_a_multiple_of_the_learning_rate(optimizer):
     state = begun(config(f"training.optimizer={optimizer}", "training.critic_rate=0.25"), CPU)

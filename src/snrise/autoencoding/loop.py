@@ -32,7 +32,7 @@ from snrise.training.state import optimizer_of
 
 __all__ = ["Adversaries", "CodecReport", "Judge", "begun", "reconstructed", "train"]
 
-#: Of diffusers' autoencoders: where images and codes enter and leave, and the book.
+#: Of diffusers' autoencoders, their encoders and decoders: where images and codes enter and leave, and the book.
 EDGES = {"conv_in", "conv_out", "quant_conv", "post_quant_conv", "quantize"}
 
 
@@ -50,7 +50,7 @@ class Adversaries(nn.Module):
     def edges(self) -> frozenset[str]:
         """What Muon leaves to AdamW, of `networks.Traits`: the critic, and where images and codes enter and leave."""
         names = (name for name, _ in self.named_parameters())
-        return frozenset(name for name in names if not name.startswith("autoencoder.") or EDGES & {*name.split(".")})
+        return frozenset(n for n in names if not n.startswith("autoencoder.") or EDGES & {*n.split(".")[1:3]})
 
 
 class CodecReport(NamedTuple):
