@@ -9,7 +9,7 @@ import yaml
 
 from snrise._errors import SnriseError, invalid, require, unknown
 from snrise._typing import Size
-from snrise.codecs import CODECS, Codec
+from snrise.codecs import CODECS, Codec, autoencoders
 from snrise.config import EXPONENT, RunConfig, parse
 from snrise.construct import construct
 from snrise.networks.stems import factor_for
@@ -112,7 +112,8 @@ def _index(items: list[Any], text: str, where: str) -> int:
 def resolve(document: dict[str, Any]) -> None:
     """Replace what stands for something longer, so that a saved config says it.
 
-    A `codec` that is a path is the autoencoder there, and `network.image_channels` are those of its codes.
+    A `codec` that is a path, or the name of a built-in one, is the autoencoder there, and `network.image_channels` are
+    those of its codes.
     `network.stem: auto` is the smallest factor by which the last level has a short side of 8 cells or fewer.
     """
     codec = document.get("codec")
@@ -138,8 +139,8 @@ def resolve(document: dict[str, Any]) -> None:
 
 
 def _names_a_codec(text: str) -> bool:
-    """Whether it is a path, or a name at the Hub."""
-    return "/" in text or Path(text).exists()
+    """Whether it is a built-in autoencoder, a path, or a name at the Hub."""
+    return text in autoencoders() or "/" in text or Path(text).exists()
 
 
 def load(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:

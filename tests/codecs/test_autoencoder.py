@@ -14,7 +14,7 @@ from snrise.autoencoding.starting import recipes
 from snrise.codecs import Autoencoder, codec_folder
 from snrise.codecs import autoencoder as room
 from snrise.data import as_float, to_uint8
-from snrise.documents import read_document
+from snrise.documents import load, read_document
 from snrise.metrics import psnr
 
 diffusers = pytest.importorskip("diffusers")
@@ -179,3 +179,10 @@ def test_the_built_in_autoencoder_has_learnt_the_emoji():
     unseen = parse(read_document("emoji-f8", recipes())).held_out()
     images = unseen.images(unseen.spread(16))
     assert psnr(codec.reconstruct(images), images).mean() > 29
+
+
+def test_the_built_in_autoencoder_is_a_codec_by_its_name():
+    config = load("emoji-32", ["data.resolution=[64,64]", "codec=emoji-f8"])
+    assert config.codec == Autoencoder(path="emoji-f8")
+    assert config.network.image_channels == 16
+    assert load("emoji-128-latent").network.image_channels == 16
