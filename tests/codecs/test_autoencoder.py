@@ -11,7 +11,7 @@ import coded
 from snrise._errors import SnriseError
 from snrise.autoencoding import parse
 from snrise.autoencoding.starting import recipes
-from snrise.codecs import Autoencoder, codec_folder
+from snrise.codecs import Autoencoder, codec_folder, export_autoencoder, load_autoencoder
 from snrise.codecs import autoencoder as room
 from snrise.data import as_float, to_uint8
 from snrise.documents import load, read_document
@@ -153,6 +153,17 @@ def test_folders_that_hold_no_autoencoder(tmp_path, change, message):
     change(folder)
     with pytest.raises(SnriseError, match=message):
         Autoencoder(path=str(folder)).reconstruct(pictures())
+
+
+@pytest.mark.parametrize("use", [
+    lambda folder: load_autoencoder(torch.nn.Linear(1, 1), str(folder)),
+    lambda folder: export_autoencoder(str(folder), folder / "out", torch.bfloat16),
+])
+def test_weights_that_are_torn(tmp_path, use):
+    folder = coded.saved(tmp_path / "codec")
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(SnriseError, match=r"model\.safetensors: got 'SafetensorError'; allowed: a whole file"):
+        use(folder)
 
 
 def test_names_that_mean_nothing(monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ def load_autoencoder(network: nn.Module, path: str, where: str = "path") -> None
     Raises:
         SnriseError: if there is none, or it has other layers or sizes; nothing is changed then.
     """
-    theirs = load_file(_weights(codec_folder(path)))
+    theirs = _tensors(codec_folder(path))
     for name, own in network.state_dict().items():
         found = f"{path}, without {name}" if name not in theirs else f"{path}, where {name} is {[*theirs[name].shape]}"
         fits = name in theirs and theirs[name].shape == own.shape
@@ -100,20 +101,20 @@ def export_autoencoder(path: str, out: Path, dtype: torch.dtype) -> Path:
     """Write an autoencoder into a new folder in diffusers' format, its weights in a dtype; returns their file.
 
     Raises:
-        SnriseError: if there is no autoencoder at the path, or already something at `out`.
+        SnriseError: if there is no whole autoencoder at the path, or already something at `out`.
     """
     folder = codec_folder(path)
     require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
-    weights = _weights(folder)
+    name, stored = _weights(folder).name, _tensors(folder)
     try:
         out.mkdir(parents=True)
         for file in (folder / "config.json", folder / ABOUT):
             if file.is_file():
                 shutil.copyfile(file, out / file.name)
-        save_file({name: t.to(dtype) for name, t in load_file(weights).items()}, out / weights.name, {"format": "pt"})
+        save_file({key: t.to(dtype) for key, t in stored.items()}, out / name, {"format": "pt"})
     except OSError as error:
         raise SnriseError(f"{out}: cannot be written: {error.strerror or error}") from error
-    return out / weights.name
+    return out / name
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -178,6 +179,16 @@ def _weights(folder: Path) -> Path:
     file = folder / "diffusion_pytorch_model.safetensors"
     require(file.is_file(), str(folder), "no weights", file.name, "save them with safe_serialization=True")
     return file
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    file = _weights(folder)
+    try:
+        stored: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        fix = "write or fetch it again"
+        raise invalid(str(file), f"{type(error).__name__}", "a whole file of weights", fix) from error
+    return stored
 
 
 def loaded(folder: Path, device: torch.device) -> nn.Module:
