@@ -73,7 +73,7 @@ def test_its_python_runs() -> None:
     names: dict[str, object] = {}
     exec(compile(program, "README.md", "exec"), names)
     assert tuple(names["images"].shape) == (4, 3, 64, 96)  # type: ignore[attr-defined]
-    assert names["betas"].max() == 1  # type: ignore[attr-defined]
+    assert names["scheduler"].betas.max() == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

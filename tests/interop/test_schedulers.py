@@ -44,8 +44,8 @@ def test_entries_have_the_schedules_log_snr(kind, name, steps):
 def test_of_a_cosine_that_is_shifted_to_256_pixels():
     made = to_diffusers(SCHEDULES["shifted"])
     error = logsnrs_of(made) - SCHEDULES["shifted"](torch.linspace(0, 1, 1000, dtype=torch.float64))
-    assert error.abs()[10:].max() < 1e-4  # below λ = 8
-    assert error.abs().max() < 1.2e-2
+    assert error.abs()[10:].max() < 1e-4
+    assert error.abs().max() < 1.5e-3  # at λ = 12.2, where float32 cannot do better
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
