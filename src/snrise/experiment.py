@@ -49,7 +49,7 @@ from snrise.samplers import Grid, Sampler
 from snrise.schedules import ByResolution, Schedule
 from snrise.weightings import VLoss, Weighting
 
-__all__ = ["Experiment", "compared", "dataset", "held_out", "network", "opened"]
+__all__ = ["Experiment", "compared", "dataset", "held_out", "linked", "network", "opened"]
 
 
 #: Settings of training that may be given by their names, too.
@@ -119,7 +119,7 @@ class Experiment(Training):
         known, named = Traits(self.network).classes, self.dataset.classes
         good = known is None or named is None or len(named) == known
         require(good, "Experiment.network.classes", known, f"{len(named or ())}, as many as the data have, or None")
-        _link(self.network, self.target)
+        linked(self.network, self.target)
         for i, factor in enumerate(self.scales):
             _check_factor(i, factor, self.shape[1:])
         if self.config is None:
@@ -311,11 +311,11 @@ def network(config: RunConfig, classes: int | None, device: torch.device | str |
             made = build_network(config.network, classes, device="meta")
         else:
             made = build_network(config.network, classes).to(device)
-    return _link(made, Target(config.loss.prediction, config.process))
+    return linked(made, Target(config.loss.prediction, config.process))
 
 
-def _link(model: nn.Module, target: Target) -> nn.Module:
-    """Pass the target to every nest within a network."""
+def linked(model: nn.Module, target: Target) -> nn.Module:
+    """The network itself, the target passed to every nest within it."""
     for module in model.modules():
         if isinstance(module, Nested):
             module.link = Link(target)

@@ -22,7 +22,7 @@ from snrise.samplers import generators, last, start
 from snrise.schedules import Schedule
 from snrise.training.randomness import weyl
 
-__all__ = ["Generation", "State", "draw_labels", "generate", "trajectory"]
+__all__ = ["Generation", "State", "draw_labels", "generate", "states", "trajectory"]
 
 #: Labels are shuffled within blocks of so many.
 LABEL_BLOCK = 16
@@ -160,10 +160,10 @@ def generate(
             continue
         size, together = min(batch, count - begin), min(len(begins) * batch, count - begins[0])
         told = (None if t is None else t[begin : begin + size] for t in (labels, context))
-        states = _states(generation, generation.denoiser(*told), first + begin, size, seed)
+        walk = states(generation, generation.denoiser(*told), first + begin, size, seed)
         if watch is not None:
-            states = _told(states, watch, begins[0], together * share)
-        yield _picture(generation, last(states))
+            walk = _told(walk, watch, begins[0], together * share)
+        yield _picture(generation, last(walk))
 
 
 def _told(states: Iterator[Images], watch: Callable[[float], None], done: float, step: float) -> Iterator[Images]:
@@ -188,10 +188,10 @@ def trajectory(
         estimates.append(denoise(z, logsnr))
         return estimates[-1]
 
-    states = _states(generation, Denoiser(watched, denoise.process), first, count, seed)
-    z = next(states)
+    walk = states(generation, Denoiser(watched, denoise.process), first, count, seed)
+    z = next(walk)
     # A sampler's first question in a step is about the state that it is at.
-    for logsnr, after in zip(generation.logsnrs[:-1], states, strict=True):
+    for logsnr, after in zip(generation.logsnrs[:-1], walk, strict=True):
         alpha, sigma = generation.target.process.alpha_sigma(logsnr)
         scaled = z / (alpha**2 + sigma**2).sqrt().item()
         yield State(logsnr.item(), _picture(generation, scaled), _picture(generation, estimates[0]))
@@ -208,11 +208,20 @@ def _check_labels(network: nn.Module, labels: Labels | None, count: int) -> None
         require(good, "generate.labels", labels.tolist()[:8], f"{count} class numbers from 0 to {(classes or 0) - 1}")
 
 
-def _states(generation: Generation, denoise: Denoiser, first: int, count: int, seed: int) -> Iterator[Images]:
-    """The sampler's states of images number first … first+count−1 of a seed."""
+def states(
+    generation: Generation, denoise: Denoiser, first: int, count: int, seed: int, noise: Images | None = None
+) -> Iterator[Images]:
+    """The sampler's states of images number first … first+count−1 of a seed, as the codec encodes them [count c h w].
+
+    They begin with `noise` of variance 1, by default that of the seed.
+    """
     own = generators(seed, first, count)
     shape = count, *generation.codec.shape(generation.whole_size)
-    z = start(denoise, shape, generation.logsnrs[0], own).to(generation.device)
+    if noise is None:
+        z = start(denoise, shape, generation.logsnrs[0], own)
+    else:
+        z = denoise.process.alpha_sigma(generation.logsnrs[0].double())[1].float() * noise
+    z = z.to(generation.device)
     return generation.sampling.sampler(denoise, z, generation.logsnrs, own)
 
 

@@ -1,5 +1,6 @@
 """`snrise export`, and its file where a run is asked for."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -39,6 +40,19 @@ def test_a_file_samples_as_the_run_does(tmp_path):
     for i in range(3):
         assert (pixels(f"a/{i:06d}.png") == pixels(f"b/{i:06d}.png")).all()
     assert origin_of(tmp_path / "a" / "000000.png") == origin_of(tmp_path / "b" / "000000.png")
+
+
+def test_a_pipeline_of_diffusers_samples_as_the_run_does(monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    told = command("export", "run", "--format", "diffusers", "--dtype", "fp32", "--out", "deep/pipeline")
+    assert told.splitlines()[-1] == "tiny, 8 images seen, in fp32: deep/pipeline, a pipeline of diffusers"
+    command("sample", "run", "-n", 3, "--class", "flags", "--seed", 4, "--out", "a")
+    pipeline = snrise.interop.SnrisePipeline.from_pretrained("deep/pipeline")
+    pipeline.set_progress_bar_config(disable=True)
+    for i, image in enumerate(pipeline(3, classes=["flags"], seed=4).images):
+        assert (pixels(f"a/{i:06d}.png") == np.asarray(image)).all()
+    told = fails(monkeypatch, capsys, "export", "run", "--format", "diffusers", "--out", "deep/pipeline")
+    assert told.startswith("--out: got 'deep/pipeline'; allowed: a folder that is not there yet")
 
 
 def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch):

@@ -9,25 +9,45 @@ from torch.testing import assert_close
 
 from snrise.interop import SCHEDULERS
 from snrise.schedules import Cosine, Tabulated, for_resolution
+from tiny import command
 
 pytest.importorskip("diffusers")
 TEXT = (Path(__file__).parents[2] / "docs" / "diffusers.md").read_text(encoding="utf-8")
 SIZES = "resolution, reference = 512, 64"
+#: What makes a line of the page short.
+SHORT = {SIZES: "resolution, reference = 32, 8", "num_inference_steps=32": "num_inference_steps=2"}
 
 
 @pytest.fixture(scope="module")
-def names():
+def names(tmp_path_factory):
+    """Those of its Python, one program, after its command on the built-in model."""
     found = {}
     torch.manual_seed(0)
-    for program in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
-        exec(compile(program.replace(SIZES, "resolution, reference = 32, 8"), "diffusers.md", "exec"), found)
+    (told,) = re.findall(r"```sh\nsnrise (.*?)\n```", TEXT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("page"))
+        command(*told.replace("runs/emoji-32", "emoji-32").split())
+        for program in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
+            for long, short in SHORT.items():
+                program = program.replace(long, short)
+            exec(compile(program, "diffusers.md", "exec"), found)
     return found
 
 
 def test_it_trains_and_samples(names):
     assert SIZES in TEXT
     assert names["loss"].isfinite()
-    assert [image.size for image in names["images"]] == [(32, 32)]
+    assert [image.size for image in names["pictures"]] == [(32, 32)]
+
+
+def test_its_pipelines_sample(names):
+    """Without snrise's own code, and with it."""
+    made, pipeline = names["images"], names["pipeline"]
+    assert [image.size for image in made] == [(32, 32)] * 4
+    assert type(pipeline).__module__ == "snrise.interop.pipeline"
+    pipeline.set_progress_bar_config(disable=True)
+    again = pipeline(4, classes=["heart"], seed=1, guidance_scale=2.0, num_inference_steps=2).images
+    assert [a.tobytes() for a in again] == [b.tobytes() for b in made]
 
 
 def test_its_schedule_is_shifted(names):
