@@ -1,6 +1,7 @@
 """A trained network as a folder in diffusers' format, which is sampled from without snrise."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
     Raises:
         SnriseError: for a network that is not snrise's, codes of an autoencoder, or a folder that exists.
     """
-    import diffusers
-
-    import snrise
-
-    config = trained.config
+    try:
+        import diffusers
+    except ImportError:
+        raise SnriseError("export_pipeline: needs diffusers; pip install 'snrise[codec]'") from None
+    config, version = trained.config, metadata.version("snrise")
     require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
     own = not isinstance(config.network, External)
     require(own, "export_pipeline", type_name(trained.network), "a network of snrise", "save it by its own library")
@@ -54,8 +55,8 @@ def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
     index = {"_class_name": [PIPELINE, "SnrisePipeline"], **about, "unet": [MODEL, "SnriseModel"], "settings": settings}
     files = {
         "model_index.json": _json(index), "unet/config.json": _json({"_class_name": "SnriseModel", **about, **network}),
-        f"{PIPELINE}.py": _source("SnrisePipeline", settings, snrise.__version__) + SIGNATURE,
-        f"unet/{MODEL}.py": _source("SnriseModel", network, snrise.__version__),
+        f"{PIPELINE}.py": _source("SnrisePipeline", settings, version) + SIGNATURE,
+        f"unet/{MODEL}.py": _source("SnriseModel", network, version),
     }
     weights = {f"network.{name}": t.to(dtype).contiguous() for name, t in trained.network.state_dict().items()}
     try:
