@@ -3,7 +3,7 @@
 The mathematics is in `process`, `schedules`, `pooling`, `weightings`, `levels`, `losses`, `denoisers`, `samplers` and
 `diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `checkpoint` and `runs`; images are
 made in `trained` and `generation`; autoencoders in `autoencoding`, their codes in `encoding`; pictures in `plots`;
-other libraries in `interop`. Modules are imported when they are first asked for.
+other libraries in `interop`, a page for browsers in `explorer`. Modules are imported when they are first asked for.
 
 >>> import snrise
 >>> snrise.schedules.Cosine()
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         encoding,
         evaluation,
         experiment,
+        explorer,
         export,
         generation,
         growing,
@@ -62,10 +63,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Experiment", "Run", "SnriseError", "Trained", "__version__", "autoencoding", "checkpoint", "codecs", "config",
-    "data", "denoisers", "diagnostics", "documents", "encoding", "evaluate", "evaluation", "experiment", "export",
-    "generation", "growing", "interop", "levels", "load", "losses", "metrics", "models", "nest", "networks",
-    "optimizers", "parallel", "planning", "plots", "pooling", "precision", "process", "rates", "runs", "samplers",
-    "schedules", "train", "trained", "training", "weightings",
+    "data", "denoisers", "diagnostics", "documents", "encoding", "evaluate", "evaluation", "experiment", "explorer",
+    "export", "generation", "growing", "interop", "levels", "load", "losses", "metrics", "models", "nest",
+    "networks", "optimizers", "parallel", "planning", "plots", "pooling", "precision", "process", "rates", "runs",
+    "samplers", "schedules", "train", "trained", "training", "weightings",
 ]
 
 #: Names that are not modules, and where they are.

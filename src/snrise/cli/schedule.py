@@ -19,6 +19,8 @@ from snrise.cli.options import check_chart
 from snrise.codecs import Autoencoder
 from snrise.data import Cache, Dataset, Emoji, ImageFolder, Preprocess, Source, open_image, order, to_float
 from snrise.diagnostics import Report, diagnose
+from snrise.explorer import page
+from snrise.files import write_atomically
 from snrise.pooling import factors_for, pooled_logsnr, signal_power
 from snrise.process import VariancePreserving
 from snrise.quantities import parse_size
@@ -32,6 +34,7 @@ KINDS = ("cosine", "linear_beta", "uniform_logsnr", "uniform_power", "log_normal
 MOST_IMAGES, AT_A_TIME = 256, 8
 
 BASE, SHIFT, IMAGES = "The schedule at the reference resolution", "The shift", "Your images"
+PAGE = "A page to explore it"
 
 
 def schedule(
@@ -86,6 +89,14 @@ def schedule(
         Path | None,
         typer.Option(help="The image file to show noise on.", show_default="one of --data", rich_help_panel=IMAGES),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page to explore the schedule in a browser, ….html.", show_default=False,
+                     rich_help_panel=PAGE),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--open", help="Open it, as schedule.html unless --html says.", rich_help_panel=PAGE)
+    ] = False,
 ) -> None:
     """Show what a resolution does to a noise schedule: λ over t, a verdict, and pictures.
 
@@ -101,7 +112,25 @@ def schedule(
         noisy=seen_at if noisy_reference is None else parse_size(noisy_reference, "--noisy-reference"),
     )
     require(codec is None or data is not None, "--codec", codec, "with --data, whose codes are measured")
-    _show(shifted, size, seen_at, out, data, codec, image)
+    if html is None and not show:
+        return _show(shifted, size, seen_at, out, data, codec, image)
+    file = html or Path("schedule.html")
+    require(file.suffix == ".html", "--html", str(file), "a file ….html")
+    picture = _read(image, size) if image is not None else None if data is None else _first(data, size)
+    text = page(base, size, shifted.clean, noisy_reference=shifted.noisy, ends=shifted.ends,
+                zero_terminal_snr=zero_terminal_snr, picture=picture)
+    write_atomically(file, text.encode())
+    typer.echo(f"written: {file}, a page that needs no network")
+    if show:
+        typer.launch(file.resolve().as_uri())
+    return None
+
+
+def _first(data: str, size: Size) -> UInt8[Tensor, "3 h w"]:
+    """An image of the data, cropped to the size."""
+    source: Source = Emoji() if data == "emoji" else ImageFolder(data)
+    dataset = Dataset(source, Preprocess(size), cache=Cache.NONE)
+    return dataset.images(order(0, 0, 1, len(source)))[0]
 
 
 def _show(

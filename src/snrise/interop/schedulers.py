@@ -31,6 +31,8 @@ SCHEDULERS: dict[Scheduler, str] = {
 }
 #: The least first β: 1 − β is the largest float32 below 1.
 LEAST = 2.0**-24
+#: What α² counts as at least.
+TINY = 1e-30
 #: diffusers' names of what a network predicts.
 PREDICTIONS = {Prediction.X: "sample", Prediction.EPS: "epsilon", Prediction.V: "v_prediction"}
 
@@ -77,8 +79,9 @@ def to_diffusers(
 def betas_of(schedule: Schedule, steps: int = 1000) -> list[float]:
     """β of each step, 1 − α²_n/α²_{n−1}, for diffusers' `trained_betas`.
 
-    diffusers multiplies 1 − β in float32, which keeps α² to 6e-8: up to λ = 10 that is less than 0.001 of λ, at λ = 15
-    0.1. The first β is at least 6e-8, λ ≤ 16.6, for diffusers takes the logarithm of σ.
+    diffusers multiplies 1 − β in float32; each β makes up for the rounding of those before, which else add up where λ
+    changes slowly. What is left is that of α² itself, 6e-8: up to λ = 10 less than 0.001 of λ, at λ = 15 up to 0.1. The
+    first β is at least 6e-8, λ ≤ 16.6, for diffusers takes the logarithm of σ.
 
     Raises:
         SnriseError: for fewer than 2 steps.
@@ -88,10 +91,13 @@ def betas_of(schedule: Schedule, steps: int = 1000) -> list[float]:
     [0.0, 0.6798, 0.9649, 0.9962]
     """
     require(steps >= 2, "betas_of.steps", steps, "2 or more")
-    log_squares = torch.nn.functional.logsigmoid(schedule(torch.linspace(0, 1, steps, dtype=torch.float64)))
-    before = torch.cat([torch.zeros(1, dtype=torch.float64), log_squares[:-1]])
-    betas: list[float] = (-torch.expm1(log_squares - before)).tolist()
-    return [max(betas[0], LEAST), *betas[1:]]
+    t = torch.linspace(0, 1, steps, dtype=torch.float64)
+    betas, product = list[float](), torch.tensor(1.0)  # in float32, as there
+    for square in torch.sigmoid(schedule(t)).tolist():
+        beta = max(0.0 if betas else LEAST, 1 - square / max(float(product), TINY))
+        betas.append(beta)
+        product = product * (1 - torch.tensor(beta))
+    return betas
 
 
 def flow_sigmas(schedule: Schedule, steps: int) -> list[float]:
