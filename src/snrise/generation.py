@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from snrise._errors import require
+from snrise._errors import require, unknown
 from snrise._typing import Images, Labels, LogSnr, Network, Scalars, Size
 from snrise.codecs import Codec, Pixels
 from snrise.config import RunConfig, Sampling
@@ -22,7 +22,9 @@ from snrise.samplers import generators, last, start
 from snrise.schedules import Schedule
 from snrise.training.randomness import weyl
 
-__all__ = ["Generation", "State", "draw_labels", "generate", "states", "trajectory"]
+__all__ = [
+    "Generation", "State", "class_numbers", "draw_labels", "generate", "labels_for", "states", "trajectory",
+]
 
 #: Labels are shuffled within blocks of so many.
 LABEL_BLOCK = 16
@@ -124,6 +126,39 @@ def draw_labels(frequencies: Sequence[float], count: int, seed: int) -> Labels:
     return torch.searchsorted(edges, u, right=True).clamp(max=len(chance) - 1)
 
 
+def class_numbers(wanted: Sequence[str], names: Sequence[str] | None) -> list[int]:
+    """The class numbers of names.
+
+    Raises:
+        SnriseError: for a name that is none of `names`, or where there are none.
+
+    >>> class_numbers(["b", "a"], ("a", "b"))
+    [1, 0]
+    """
+    require(names is not None, "classes", list(wanted), "none: this run was trained without classes")
+    known = list(names or ())
+    for name in wanted:
+        if name not in known:
+            raise unknown("classes", name, known, "class")
+    return [known.index(name) for name in wanted]
+
+
+def labels_for(
+    numbers: range, seed: int, wanted: Sequence[str], names: Sequence[str] | None, frequencies: Sequence[float] | None
+) -> Labels | None:
+    """The class numbers of some images of a seed; None for a network without classes.
+
+    They cycle through the wanted classes; without any, classes are drawn in the data's proportions.
+    """
+    if wanted:
+        chosen = class_numbers(wanted, names)
+        return torch.tensor([chosen[i % len(chosen)] for i in numbers])
+    if names is None:
+        return None
+    require(frequencies is not None, "checkpoint.frequencies", None, "the share of each class")
+    return draw_labels(frequencies or (), numbers.stop, seed)[numbers.start :]
+
+
 class State(NamedTuple):
     """An intermediate state of sampling at log-SNR `logsnr`, as pictures: uint8 [k 3 h w] on the CPU.
 
@@ -217,11 +252,7 @@ def states(
     """
     own = generators(seed, first, count)
     shape = count, *generation.codec.shape(generation.whole_size)
-    if noise is None:
-        z = start(denoise, shape, generation.logsnrs[0], own)
-    else:
-        z = denoise.process.alpha_sigma(generation.logsnrs[0].double())[1].float() * noise
-    z = z.to(generation.device)
+    z = start(denoise, shape, generation.logsnrs[0], own, noise).to(generation.device)
     return generation.sampling.sampler(denoise, z, generation.logsnrs, own)
 
 

@@ -16,13 +16,13 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from snrise import documents, experiment
-from snrise._errors import SnriseError, require, unknown
+from snrise._errors import SnriseError, require
 from snrise._typing import Labels, Size
 from snrise.config import RunConfig, Sampling, parse
 from snrise.construct import construct, plain
 from snrise.data import Dataset
 from snrise.denoisers import Denoiser
-from snrise.generation import Generation, draw_labels, generate
+from snrise.generation import Generation, class_numbers, generate, labels_for
 from snrise.models import located, no_checkpoint
 from snrise.networks import External
 from snrise.networks.base import check_sides
@@ -58,21 +58,14 @@ class Trained:
 
     def labels_of(self, names: Sequence[str]) -> list[int]:
         """The class numbers of names."""
-        require(self.classes is not None, "classes", list(names), "none: this run was trained without classes")
-        return [_label(name, self.classes or ()) for name in names]
+        return class_numbers(names, self.classes)
 
     def labels(self, numbers: range, seed: int = 0, classes: Sequence[str] = ()) -> Labels | None:
         """The class numbers of some images of a seed; None for a network without classes.
 
         They cycle through the named classes; without any, classes are drawn in the data's proportions.
         """
-        if classes:
-            chosen = self.labels_of(classes)
-            return torch.tensor([chosen[i % len(chosen)] for i in numbers])
-        if self.classes is None:
-            return None
-        require(self.frequencies is not None, "checkpoint.frequencies", None, "the share of each class")
-        return draw_labels(self.frequencies or (), numbers.stop, seed)[numbers.start :]
+        return labels_for(numbers, seed, classes, self.classes, self.frequencies)
 
     def sample(
         self, count: int, *, seed: int = 0, classes: Sequence[str] = (), guidance: float | None = None,
@@ -137,12 +130,6 @@ class Trained:
             SnriseError: for a run on data given as Python objects.
         """
         return experiment.compared(self.config)
-
-
-def _label(name: str, classes: tuple[str, ...]) -> int:
-    if name not in classes:
-        raise unknown("classes", name, classes, "class")
-    return classes.index(name)
 
 
 def newest(path: Path) -> Path:

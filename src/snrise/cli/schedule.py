@@ -116,7 +116,11 @@ def schedule(
         return _show(shifted, size, seen_at, out, data, codec, image)
     file = html or Path("schedule.html")
     require(file.suffix == ".html", "--html", str(file), "a file ….html")
-    picture = _read(image, size) if image is not None else None if data is None else _first(data, size)
+    picture: UInt8[Tensor, "3 h w"] | None = None
+    if image is not None:
+        picture = _read(image, size)
+    elif data is not None:
+        picture = _first(_source(data), size)
     text = page(base, size, shifted.clean, noisy_reference=shifted.noisy, ends=shifted.ends,
                 zero_terminal_snr=zero_terminal_snr, picture=picture)
     write_atomically(file, text.encode())
@@ -126,9 +130,12 @@ def schedule(
     return None
 
 
-def _first(data: str, size: Size) -> UInt8[Tensor, "3 h w"]:
+def _source(data: str) -> Source:
+    return Emoji() if data == "emoji" else ImageFolder(data)
+
+
+def _first(source: Source, size: Size) -> UInt8[Tensor, "3 h w"]:
     """An image of the data, cropped to the size."""
-    source: Source = Emoji() if data == "emoji" else ImageFolder(data)
     dataset = Dataset(source, Preprocess(size), cache=Cache.NONE)
     return dataset.images(order(0, 0, 1, len(source)))[0]
 
@@ -144,7 +151,7 @@ def _show(
     written = [plots.save(curves, out)]
     images = _Images(out=out, size=size, reference=reference)
     if data is not None:
-        source: Source = Emoji() if data == "emoji" else ImageFolder(data)
+        source = _source(data)
         written += images.measured(console, source)
         if codec is not None:
             written.append(images.encoded(console, source, codec))

@@ -225,11 +225,11 @@ class DC(Architecture):
 ARCHITECTURES: dict[str, type[Architecture]] = {"kl": KL, "vq": VQ, "dc": DC}
 
 
-def diffusers_class(name: str) -> Callable[..., Any]:
-    """A class of diffusers, which is imported when it is first needed."""
+def diffusers_class(name: str, where: str = "codec") -> Callable[..., Any]:
+    """A class of diffusers, which is imported when it is first needed; an error begins with `where`."""
     try:
         import diffusers
     except ImportError:
-        raise SnriseError("codec: needs diffusers; pip install 'snrise[codec]'") from None
+        raise SnriseError(f"{where}: needs diffusers; pip install 'snrise[codec]'") from None
     found: Callable[..., Any] = getattr(diffusers, name)
     return found

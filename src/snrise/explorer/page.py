@@ -15,14 +15,13 @@ from torch import Tensor
 
 from snrise._errors import require
 from snrise._typing import Size
-from snrise.schedules import Cosine, Ends, FlowMatching, LinearBeta, LogNormal, Schedule, UniformLogSnr
+from snrise.schedules import SCHEDULES, Cosine, Ends, Schedule
 
 __all__ = ["KINDS", "page"]
 
 #: The kinds of schedules that the page computes.
 KINDS: dict[type[Schedule], str] = {
-    Cosine: "cosine", LinearBeta: "linear_beta", UniformLogSnr: "uniform_logsnr", LogNormal: "log_normal",
-    FlowMatching: "flow_matching",
+    SCHEDULES[name]: name for name in ("cosine", "linear_beta", "uniform_logsnr", "log_normal", "flow_matching")
 }
 #: The longer side of a picture within the page.
 LONGEST = 512

@@ -7,10 +7,12 @@ from typing import Any
 
 from snrise._errors import invalid
 
-__all__ = ["TYPES", "described", "rebuilt", "types_in"]
+__all__ = ["GENERATION", "TYPES", "described", "rebuilt", "types_in"]
 
 #: Types by what `described` calls them; those that are not here are looked for in snrise.
 TYPES: dict[str, Any] = {}
+#: The settings of a `Generation` that a pipeline is described by.
+GENERATION = ("target", "schedule", "size", "codec", "sampling", "precision")
 
 
 def described(thing: Any) -> Any:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from snrise._errors import SnriseError, require
 from snrise._typing import type_name
 from snrise.codecs import Grey, Pixels
-from snrise.interop.described import described, types_in
+from snrise.codecs.architectures import diffusers_class
+from snrise.interop.described import GENERATION, described, types_in
 from snrise.interop.standalone import Name, standalone
 from snrise.networks import External
 from snrise.trained import Trained
@@ -32,10 +33,7 @@ def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
     Raises:
         SnriseError: for a network that is not snrise's, codes of an autoencoder, or a folder that exists.
     """
-    try:
-        import diffusers
-    except ImportError:
-        raise SnriseError("export_pipeline: needs diffusers; pip install 'snrise[codec]'") from None
+    diffusers_class("DiffusionPipeline", "export_pipeline")
     config, version = trained.config, metadata.version("snrise")
     require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
     own = not isinstance(config.network, External)
@@ -43,15 +41,12 @@ def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
     good = isinstance(config.codec, Pixels | Grey)
     require(good, "export_pipeline", type_name(config.codec), "a run on pixels; of codes there is no pipeline yet")
     generation = trained.generation()
-    settings: dict[str, Any] = {
-        name: described(getattr(generation, name))
-        for name in ("target", "schedule", "size", "codec", "sampling", "precision")
-    }
+    settings: dict[str, Any] = {name: described(getattr(generation, name)) for name in GENERATION}
     settings |= {"classes": described(trained.classes), "frequencies": described(trained.frequencies)}
     settings |= {"images_seen": trained.images_seen, "weights": trained.fingerprint}
     classes = None if trained.classes is None else len(trained.classes)
     network = {"settings": described(config.network), "target": settings["target"], "classes": classes}
-    about = {"_diffusers_version": diffusers.__version__}
+    about = {"_diffusers_version": metadata.version("diffusers")}
     index = {"_class_name": [PIPELINE, "SnrisePipeline"], **about, "unet": [MODEL, "SnriseModel"], "settings": settings}
     files = {
         "model_index.json": _json(index), "unet/config.json": _json({"_class_name": "SnriseModel", **about, **network}),

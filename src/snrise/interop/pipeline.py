@@ -5,6 +5,7 @@ there, so that it is the same code with snrise as without.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from PIL import Image
 from torch import Tensor
 
-from snrise._errors import require, unknown
+from snrise._errors import require
 from snrise.experiment import linked
-from snrise.generation import Generation, draw_labels, states
-from snrise.interop.described import rebuilt
+from snrise.generation import Generation, labels_for, states
+from snrise.interop.described import GENERATION, rebuilt
 from snrise.samplers import last
 
 __all__ = ["SnriseModel", "SnrisePipeline"]
@@ -98,7 +99,8 @@ class SnrisePipeline(DiffusionPipeline):
         """
         require(output_type in ("pil", "np", "pt"), "output_type", output_type, "pil, np or pt")
         generation = self._generation(guidance_scale, num_inference_steps)
-        labels, made = self._labels(first, num_images, seed, classes), []
+        told = (self.config.settings[name] for name in ("classes", "frequencies"))
+        labels, made = labels_for(range(first, first + num_images), seed, classes, *told), []
         shape = (num_images, *generation.codec.shape(generation.whole_size))
         good = latents is None or tuple(latents.shape) == shape
         require(good, "latents", None if latents is None else tuple(latents.shape), f"noise of {shape}")
@@ -125,25 +127,14 @@ class SnrisePipeline(DiffusionPipeline):
         return cls(network, settings)
 
     def _generation(self, guidance: float | None, steps: int | None) -> Generation:
-        settings = {name: rebuilt(value) for name, value in self.config.settings.items() if name in GENERATION}
-        told = {"guidance": guidance, "steps": steps}
-        changed = {name: value for name, value in told.items() if value is not None}
-        sampling = type(settings["sampling"])(**(vars(settings["sampling"]) | changed))
+        settings = {name: rebuilt(self.config.settings[name]) for name in GENERATION}
+        own = settings["sampling"]
+        sampling = replace(
+            own, guidance=own.guidance if guidance is None else guidance, steps=own.steps if steps is None else steps
+        )
         return Generation(network=self.unet.network, **(settings | {"sampling": sampling}))
 
-    def _labels(self, first: int, count: int, seed: int, classes: Sequence[str]) -> Tensor | None:
-        names = self.classes
-        for name in classes:
-            if name not in names:
-                raise unknown("classes", name, names, "class")
-        if classes:
-            return torch.tensor([names.index(classes[i % len(classes)]) for i in range(first, first + count)])
-        frequencies = self.config.settings["frequencies"]
-        return draw_labels(frequencies, first + count, seed)[first:] if frequencies else None
 
-
-#: The settings that `Generation` has.
-GENERATION = ("target", "schedule", "size", "codec", "sampling", "precision")
 #: Arguments that say where at the Hub a file is.
 HUB = ("revision", "cache_dir", "token", "local_files_only", "force_download", "proxies")
 

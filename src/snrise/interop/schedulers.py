@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from snrise._errors import SnriseError, invalid, require, unknown
+from snrise._errors import invalid, require, unknown
 from snrise._typing import StrEnum
+from snrise.codecs.architectures import diffusers_class
 from snrise.process import Prediction
 from snrise.schedules import FlowMatching, Schedule, Shifted, Tabulated
 
@@ -161,9 +162,4 @@ def _named(where: str, given: str, table: type[Name]) -> Name:
 
 
 def _class(kind: Scheduler) -> Callable[..., Any]:
-    try:
-        import diffusers
-    except ImportError:
-        raise SnriseError("to_diffusers: needs diffusers; pip install 'snrise[codec]'") from None
-    found: Callable[..., Any] = getattr(diffusers, SCHEDULERS[kind])
-    return found
+    return diffusers_class(SCHEDULERS[kind], "to_diffusers")

@@ -63,10 +63,16 @@ def last(states: Iterator[Images]) -> Images:
     return end[0]
 
 
-def start(denoise: Denoiser, shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generators) -> Images:
-    """σ(λ)·noise [b c h w] in float32: where sampling begins, of the denoiser's process, λ being the grid's first."""
+def start(
+    denoise: Denoiser, shape: tuple[int, int, int, int], logsnr: Tensor, generator: Generators,
+    noise: Images | None = None,
+) -> Images:
+    """σ(λ)·noise [b c h w] in float32: where sampling begins, of the denoiser's process, λ being the grid's first.
+
+    The noise is drawn, unless it is given.
+    """
     _, sigma = denoise.process.alpha_sigma(logsnr.double())
-    return sigma.float() * normal_like(torch.empty(shape), generator)
+    return sigma.float() * (normal_like(torch.empty(shape), generator) if noise is None else noise)
 
 
 #: Every sampler by the name that a config gives it.

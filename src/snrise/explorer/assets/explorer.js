@@ -18,6 +18,7 @@
   };
   const FLOOR = 1e-4;  // the least share of the largest weight that is drawn
   const SIDE = 256;  // of the picture's shorter side, for drawing
+  const SMALLEST = 8;  // the factor of the smallest size that it is shown at
 
   const state = {
     image: [512, 512], reference: [64, 64], noisySide: 32, interpolate: false, kind: "cosine", ends: "move", zero: false,
@@ -177,9 +178,9 @@
     return { width: w, height: h, data: out };
   }
 
-  function taken(source, width, height) {  // cropped to a multiple of 8 pixels about its middle, the shorter side SIDE
+  function taken(source, width, height) {  // cropped to a multiple of SMALLEST pixels about its middle, the shorter side SIDE
     const scale = SIDE / Math.min(width, height), canvas = document.createElement("canvas");
-    const side = (pixels) => Math.max(8, Math.min(2 * SIDE, Math.floor(Math.round(pixels * scale) / 8) * 8));
+    const side = (pixels) => Math.max(SMALLEST, Math.min(2 * SIDE, Math.floor(Math.round(pixels * scale) / SMALLEST) * SMALLEST));
     [canvas.width, canvas.height] = [side(width), side(height)];
     const context = canvas.getContext("2d");
     const [w, h] = [width * scale, height * scale];
@@ -189,10 +190,9 @@
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height), n = canvas.width * canvas.height;
     const out = new Float32Array(3 * n);
     for (let i = 0; i < n; i++) for (let c = 0; c < 3; c++) out[c * n + i] = data[4 * i + c] / 127.5 - 1;
-    picture = { width: canvas.width, height: canvas.height, data: out };
-    const source_noise = gaussian(1), noise = new Float32Array(3 * n);
-    for (let i = 0; i < noise.length; i++) noise[i] = source_noise.next().value;
-    picture.noise = { ...picture, data: noise };
+    picture = pool({ width: canvas.width, height: canvas.height, data: out }, SMALLEST);
+    const draws = gaussian(1);
+    picture.noise = picture.data.map(() => draws.next().value);
     drawPictures();
   }
 
@@ -211,14 +211,12 @@
     taken(canvas, SIDE, SIDE);
   }
 
-  function noised(schedule, factor, smallest) {  // noised at 1/factor of the size, then pooled to 1/smallest
-    const image = pool(picture, factor), noise = pool(picture.noise, factor);
-    const [alpha, sigma] = snrise.alphaSigma(schedule.at(state.time));
-    // Pooled white noise has a deviation of 1/factor: times factor it is white noise of that size.
-    // Pooled, its noise has a deviation of σ·factor/smallest: brought to α² + σ² = 1, the pooled process.
-    const scale = 1 / Math.hypot(alpha, (sigma * factor) / smallest);
-    const data = image.data.map((x, i) => scale * (alpha * x + sigma * factor * noise.data[i]));
-    return pool({ ...image, data }, smallest / factor);
+  // Noised at 1/factor of the size, then pooled to 1/SMALLEST: pooling is linear, and white noise that is pooled by
+  // SMALLEST/factor is white, of a deviation of factor/SMALLEST. Brought to α² + σ² = 1, as the pooled process is.
+  function noised(schedule, factor) {
+    const [alpha, sigma] = snrise.alphaSigma(schedule.at(state.time)), seen = (sigma * factor) / SMALLEST;
+    const data = picture.data.map((x, i) => (alpha * x + seen * picture.noise[i]) / Math.hypot(alpha, seen));
+    return { ...picture, data };
   }
 
   function painted({ width, height, data }, label) {
@@ -236,12 +234,12 @@
     const found = latest;
     $("time_value").textContent = number(state.time);
     if (!picture || !found) return;
-    const factors = [8, 4, 2, 1], rows = [];
+    const factors = [SMALLEST, 4, 2, 1], rows = [];
     for (const [name, schedule] of [["row_before", () => found.before], ["row_after", found.told]]) {
       const figures = factors.map((factor) => {
         const size = state.image.map((side) => Math.max(1, Math.round(side / factor))), own = schedule(size);
         const label = text("picture_of", ...size, text(name));
-        return element("figure", [painted(noised(own, factor, 8), label), element("figcaption", text("at_lambda", ...size, number(own.at(state.time))))]);
+        return element("figure", [painted(noised(own, factor), label), element("figcaption", text("at_lambda", ...size, number(own.at(state.time))))]);
       });
       rows.push(element("h3", text(name)), element("div", figures, { class: "row" }));
     }
@@ -334,7 +332,6 @@
 
   function update() {
     latest = computed();
-    window.found = latest;  // for tests
     drawVerdict(latest);
     $("steps_value").textContent = state.steps;
     $("noisy").hidden = !state.interpolate;

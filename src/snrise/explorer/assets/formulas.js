@@ -228,8 +228,6 @@ const snrise = (() => {
   }
 
   return {
-    SCHEDULES, LIMITED, WEIGHTINGS, alphaSigma, density, diagnose, fineGrid, forResolution, schedule, shiftFactor,
-    timePerOctave,
+    SCHEDULES, LIMITED, WEIGHTINGS, alphaSigma, density, diagnose, schedule, shiftFactor,
   };
 })();
-if (typeof module !== "undefined") module.exports = snrise;
