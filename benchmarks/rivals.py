@@ -29,7 +29,7 @@ TRUNK = (
 )
 #: By side: the stem of the pixels, their prediction and the scales of their loss; the autoencoder's recipe.
 PIXELS = {
-    64: "network.stem=4 network.stem_kind=wavelet loss.factors=[1,2]",
+    64: "network.stem=4 network.stem_kind=wavelet loss.prediction=x loss.factors=[1,2]",
     128: "network.stem=8 network.stem_kind=wavelet loss.prediction=x loss.factors=[1,2,4]",
 }
 CODECS = {64: "emoji-f4", 128: "emoji-f8"}
