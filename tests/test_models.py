@@ -50,6 +50,6 @@ def test_an_unknown_name_lists_them(name, fix):
     with pytest.raises(SnriseError) as caught:
         snrise.load(Path(name))
     assert str(caught.value) == (
-        f"{name}: got 'no checkpoint'; allowed: a run's folder, a checkpoint or exported weights, or a built-in model: "
-        f"tiny-16, tiny-32; {fix}"
+        f"{name}: got 'no checkpoint'; allowed: a run's folder, a checkpoint, exported weights, hub:USER/NAME, or a "
+        f"built-in model: tiny-16, tiny-32; {fix}"
     )

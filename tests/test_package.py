@@ -28,7 +28,7 @@ def test_every_public_module_has_its_name():
     """Rooms for users; the command line and what builds settings are reached through these."""
     rooms = {path.stem for path in Path(snrise.__file__).parent.iterdir()
              if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    inner = {"cli", "construct", "cpu", "files", "quantities", "sharding", "store", "tensorfile"}
+    inner = {"cli", "construct", "cpu", "files", "hub", "quantities", "sharding", "store", "tensorfile"}
     private = {name for name in rooms if name.startswith("_")} | inner
     assert rooms - private == set(snrise.__all__) - {"__version__", *NAMES}
 

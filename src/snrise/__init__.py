@@ -3,7 +3,8 @@
 The mathematics is in `process`, `schedules`, `pooling`, `weightings`, `levels`, `losses`, `denoisers`, `samplers` and
 `diagnostics`; a run is in `data`, `networks`, `experiment`, `config`, `training`, `checkpoint` and `runs`; images are
 made in `trained` and `generation`; autoencoders in `autoencoding`, their codes in `encoding`; pictures in `plots`;
-other libraries in `interop`, a page for browsers in `explorer`. Modules are imported when they are first asked for.
+other libraries in `interop`, the Hub in `sharing`, a page for browsers in `explorer`, an app in `app`. Modules are
+imported when they are first asked for.
 
 >>> import snrise
 >>> snrise.schedules.Cosine()
@@ -17,6 +18,7 @@ from snrise._errors import SnriseError
 
 if TYPE_CHECKING:
     from snrise import (
+        app,
         autoencoding,
         checkpoint,
         codecs,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         runs,
         samplers,
         schedules,
+        sharing,
         trained,
         training,
         weightings,
@@ -62,11 +65,11 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Experiment", "Run", "SnriseError", "Trained", "__version__", "autoencoding", "checkpoint", "codecs", "config",
-    "data", "denoisers", "diagnostics", "documents", "encoding", "evaluate", "evaluation", "experiment", "explorer",
-    "export", "generation", "growing", "interop", "levels", "load", "losses", "metrics", "models", "nest",
+    "Experiment", "Run", "SnriseError", "Trained", "__version__", "app", "autoencoding", "checkpoint", "codecs",
+    "config", "data", "denoisers", "diagnostics", "documents", "encoding", "evaluate", "evaluation", "experiment",
+    "explorer", "export", "generation", "growing", "interop", "levels", "load", "losses", "metrics", "models", "nest",
     "networks", "optimizers", "parallel", "planning", "plots", "pooling", "precision", "process", "rates", "runs",
-    "samplers", "schedules", "train", "trained", "training", "weightings",
+    "samplers", "schedules", "sharing", "train", "trained", "training", "weightings",
 ]
 
 #: Names that are not modules, and where they are.

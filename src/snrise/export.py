@@ -10,7 +10,7 @@ from snrise._errors import invalid, require
 from snrise._typing import StrEnum
 from snrise.checkpoint import COUNTS, Checkpoint, read_header, read_parts, write_checkpoint
 
-__all__ = ["DTYPES", "WeightFormat", "export_weights"]
+__all__ = ["DTYPES", "WeightFormat", "export_weights", "write_weights"]
 
 
 class WeightFormat(StrEnum):
@@ -43,12 +43,24 @@ def export_weights(
     header = read_header(checkpoint)
     if header.weights_alone:
         raise invalid(str(checkpoint), "weights that were exported already", "a run, or a checkpoint of one")
-    weights = read_parts(header, ("ema",)) | {f"ema.{name}": t for name, t in (instead or {}).items()}
+    return write_weights(header, out, form, header.config, instead or {})
+
+
+def write_weights(
+    header: Checkpoint, out: Path, form: WeightFormat, config: str, instead: Mapping[str, Tensor]
+) -> Checkpoint:
+    """Write the averaged weights of a checkpoint, or of exported ones, with settings that may say less than its own.
+
+    Raises:
+        SnriseError: if the checkpoint is broken, or the file cannot be written.
+    """
+    weights = read_parts(header, ("ema",)) | {f"ema.{name}": t for name, t in instead.items()}
     tensors = {name: t.to(DTYPES[form]).contiguous() for name, t in weights.items()}
     extra = {name: value for name, value in header.extra.items() if name not in OF_TRAINING}
+    origin = {"exported_from": header.checksums["ema"]} | (extra if header.weights_alone else {})
     exported = {
         "parts": ["ema"], **{name: getattr(header, name) for name in COUNTS}, "optimizer": {},
-        "extra": extra | {"exported_from": header.checksums["ema"], "weights": str(form)},
+        "extra": extra | {"exported_from": origin["exported_from"], "weights": str(form)},
     }
-    write_checkpoint(out, exported, header.config, tensors)
+    write_checkpoint(out, exported, config, tensors)
     return read_header(out)

@@ -23,7 +23,7 @@ from snrise.construct import construct, plain
 from snrise.data import Dataset
 from snrise.denoisers import Denoiser
 from snrise.generation import Generation, class_numbers, generate, labels_for
-from snrise.models import located, no_checkpoint
+from snrise.models import located, no_checkpoint, pinned
 from snrise.networks import External
 from snrise.networks.base import check_sides
 from snrise.parallel import ALONE, World
@@ -37,7 +37,8 @@ __all__ = ["Trained", "averaged", "beginning", "is_run", "load", "newest", "save
 class Trained:
     """A network from a checkpoint, the settings that it was trained with, its classes and their frequencies.
 
-    `fingerprint` identifies the weights; `broken` holds the errors of newer checkpoints, which were passed over.
+    `fingerprint` identifies the weights; `broken` holds the errors of newer checkpoints, which were passed over;
+    `hub` is the name at the Hub that they came from, with its commit.
     """
 
     config: RunConfig
@@ -47,6 +48,7 @@ class Trained:
     classes: tuple[str, ...] | None
     frequencies: tuple[float, ...] | None
     broken: tuple[str, ...] = ()
+    hub: str | None = None
 
     def generation(self, weak: nn.Module | None = None) -> Generation:
         """How images are sampled; `weak` is a weaker network to guide away from (autoguidance)."""
@@ -133,7 +135,7 @@ class Trained:
 
 
 def newest(path: Path) -> Path:
-    """The newest whole checkpoint of a run's folder, the file itself, or that of a built-in model's name."""
+    """The newest whole checkpoint of a run's folder, the file itself, or that of a name: built-in, or at the Hub."""
     header, broken = newest_whole(_files(path), read_header)
     if header is None:
         raise SnriseError("; ".join(broken))
@@ -147,8 +149,8 @@ def saved(file: Path) -> tuple[Checkpoint, RunConfig]:
 
 
 def beginning(path: Path) -> str:
-    """How settings refer to weights to initialise from: the newest checkpoint, or a built-in model by name."""
-    return str(path) if located(path) != path else str(newest(path))
+    """How settings refer to weights to initialise from: the newest checkpoint, or a name, with its commit."""
+    return pinned(path) or (str(path) if located(path) != path else str(newest(path)))
 
 
 def transferred(path: Path) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def is_run(path: Path) -> bool:
-    """Whether `load` accepts it: a run's folder, a file, or a built-in model's name."""
+    """Whether `load` accepts it: a run's folder, a file, or a name, built-in or at the Hub."""
     place = located(path)
     return place.is_file() or (place / "checkpoints").is_dir()
 
@@ -183,10 +185,11 @@ def load(
     path: str | Path, *, network: nn.Module | None = None, ema: bool = True, width: float | None = None,
     device: torch.device | str | None = None,
 ) -> Trained:
-    """The network of a run's folder (its newest whole checkpoint), a checkpoint, exported weights, or a built-in model.
+    """The network of a run's folder (its newest whole checkpoint), a checkpoint, exported weights, or a name.
 
     Args:
-        path: of the weights, or the name of a built-in model (see `models`); an existing path takes precedence.
+        path: of the weights, the name of a built-in model (see `models`), or `hub:USER/NAME[@REVISION]`, which needs
+            the extra `hub`; an existing path takes precedence.
         network: the network to load them into; required for a run of a custom network.
         ema: the averaged weights, or the last ones.
         width: of the average, for a run with `training.averages`.
@@ -199,7 +202,7 @@ def load(
     trained, broken = newest_whole(_files(Path(path)), lambda file: _open(file, network, ema, width, device))
     if trained is None:
         raise SnriseError("; ".join(broken))
-    return replace(trained, broken=tuple(broken))
+    return replace(trained, broken=tuple(broken), hub=pinned(Path(path)))
 
 
 def averaged(file: Path, width: float | None) -> dict[str, Tensor]:

@@ -11,8 +11,7 @@ import coded
 from snrise._errors import SnriseError
 from snrise.autoencoding import parse
 from snrise.autoencoding.starting import recipes
-from snrise.codecs import Autoencoder, codec_folder, export_autoencoder, load_autoencoder
-from snrise.codecs import autoencoder as room
+from snrise.codecs import Autoencoder, codec_folder, export_autoencoder, given, load_autoencoder
 from snrise.data import as_float, to_uint8
 from snrise.documents import load, read_document
 from snrise.metrics import psnr
@@ -95,7 +94,7 @@ def test_a_few_are_decoded_at_a_time(made, monkeypatch):
     _, folder, channels, _ = made
     codec, x = with_moments(folder, channels), pictures(5)
     whole = codec.decode(codec.encode(x))
-    monkeypatch.setattr(room, "AT_ONCE", 2 * 32 * 48)
+    monkeypatch.setattr(given, "AT_ONCE", 2 * 32 * 48)
     sizes = []
     network = codec._network(torch.device("cpu"))
     decode = network.decode
@@ -169,7 +168,7 @@ def test_weights_that_are_torn(tmp_path, use):
 def test_names_that_mean_nothing(monkeypatch):
     with pytest.raises(SnriseError, match=r"^codec\.path: got 'emoji-f9'; allowed: emoji-f8, a run of snrise"):
         Autoencoder(path="emoji-f9").shape((32, 32))
-    with pytest.raises(SnriseError, match=r"^codec\.path: someone/codec is no folder here, and cannot be had"):
+    with pytest.raises(SnriseError, match=r"^codec\.path: someone/codec is no folder here; hub:someone"):
         Autoencoder(path="someone/codec").shape((32, 32))
 
 

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from browser import CHROMIUM, FLAGS
 from snrise import weightings
 from snrise._errors import SnriseError
 from snrise.diagnostics import diagnose
@@ -30,14 +30,8 @@ from snrise.schedules import (
 from tiny import command, fails
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
-#: What Chromium is started with where there is no network, no screen and no user.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]
 BASES = {
     "cosine": Cosine(), "offset": Cosine(offset=0.008), "open": Cosine(logsnr_min=None, logsnr_max=None),
     "narrow": Cosine(logsnr_min=-9.0, logsnr_max=7.0), "beta": LinearBeta(), "uniform": UniformLogSnr(),

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from snrise._errors import SnriseError
+from snrise.cli.application import app as application
 from snrise.cli.compare import compare
 from snrise.cli.evaluate import evaluate
 from snrise.cli.evaluate_codec import evaluate_codec
 from snrise.cli.export import export
 from snrise.cli.plan import plan
+from snrise.cli.push import push
 from snrise.cli.sample import sample
 from snrise.cli.schedule import schedule
 from snrise.cli.show import show
@@ -58,7 +60,9 @@ app.command("show")(by_one(show))
 app.command("train-codec")(by_one(train_codec))
 app.command("evaluate-codec")(by_one(evaluate_codec))
 app.command("plan")(by_one(plan))
+app.command("push")(by_one(push))
 app.command("schedule")(by_one(schedule))
+app.command("app")(by_one(application))
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from snrise.evaluation.judging import unseen
 from snrise.experiment import held_out as held_out_of
 from snrise.files import write_atomically
 from snrise.metrics import extractor_named
+from snrise.models import beside
 from snrise.parallel import World
 from snrise.quantities import parse_size
 from snrise.trained import Trained, is_run, load
@@ -79,14 +80,14 @@ def evaluate(
             trained = load(what, device=world.device(device_of(device))).with_sampling(settings or [])
             world.agree(str(what), {"weights": trained.fingerprint})
             made_at_once = at_a_time(batch, number, world)
-            subject = _of_run(at_resolution(trained, resolution), number, seed, made_at_once)
+            subject = _of_run(at_resolution(trained, resolution), number, seed, made_at_once, reference)
         else:
             for name, value in (("KEY=VALUE", settings), ("--validation", validation), ("--likelihood", likelihood)):
                 require(not value, name, value, "nothing: this is a folder of pictures, and no run")
             allowed = "a folder of images, or built-in, to compare pictures with"
             require(reference is not None, "--reference", None, allowed)
-            subject = _of_folder(what, number, resolution)
-        data = subject.data if reference is None else _dataset(reference, subject.data.size)
+            subject = _of_folder(what, number, resolution, reference or "")
+        data = subject.data
         with _watched(world, "reference") as watch:
             compared = Reference.of(data, extractor, limit, watch=watch, world=world)
         with _watched(world, "samples", subject.total) as watch:
@@ -96,14 +97,14 @@ def evaluate(
         if subject.trained is not None:
             found = _fit(subject.trained, validation, held_out, likelihood, world)
             judgement = replace(judgement, fit=found)
-        folder = out or what.with_name(f"{what.stem}-evaluation")
+        folder = out or _report(what)
         world.first(lambda: _write(folder, judgement, data, subject.about))
         tell(f"written: {folder}/metrics.json, spectrum.png, nearest.png")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Subject:
-    """Pictures to judge, how many, where they are from, and the data that they are compared with by default.
+    """Pictures to judge, how many, where they are from, and the data that they are compared with.
 
     `made(watch=…, world=…)` yields them in batches, dealt out to the processes, and calls `watch` with the number done.
     """
@@ -115,15 +116,21 @@ class _Subject:
     trained: Trained | None = None
 
 
-def _of_run(trained: Trained, number: int, seed: int, batch: int) -> _Subject:
-    """Pictures of a run, beside the data that it was trained on, at their size."""
+def _report(what: Path) -> Path:
+    place = beside(what)
+    return place.with_name(f"{place.stem}-evaluation")
+
+
+def _of_run(trained: Trained, number: int, seed: int, batch: int, reference: str | None) -> _Subject:
+    """Pictures of a run, beside other data, or those that it was trained on, at their size."""
     about = {"run": trained.config.name, "images_seen": trained.images_seen, "seed": seed}
     made = partial(trained.samples, number, seed=seed, batch=batch)
-    return _Subject(made=made, total=number, about=about, data=trained.data(), trained=trained)
+    data = trained.data() if reference is None else _dataset(reference, trained.generation().whole_size)
+    return _Subject(made=made, total=number, about=about, data=data, trained=trained)
 
 
-def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
-    """The pictures of a folder, and the same as a data set."""
+def _of_folder(folder: Path, number: int, resolution: str | None, reference: str) -> _Subject:
+    """The pictures of a folder, beside other data."""
     source = ImageFolder(str(folder))
     width, height = source.read(0).size
     size = (height, width) if resolution is None else parse_size(resolution, "--resolution")
@@ -132,7 +139,8 @@ def _of_folder(folder: Path, number: int, resolution: str | None) -> _Subject:
             if source.read(i).size != (width, height):
                 raise SnriseError(f"{source.name(i)}: not {height}x{width} as {source.name(0)}; give --resolution")
     pictures, count = Dataset(source, Preprocess(size)), min(number, len(source))
-    return _Subject(made=partial(_read, pictures, count), total=count, about={"folder": str(folder)}, data=pictures)
+    made, data = partial(_read, pictures, count), _dataset(reference, size)
+    return _Subject(made=made, total=count, about={"folder": str(folder)}, data=data)
 
 
 def _read(pictures: Dataset, count: int, watch: Callable[[float], None], world: World) -> Iterator[Tensor]:

@@ -13,15 +13,17 @@ from snrise._errors import require, unknown
 from snrise.cli.devices import DeviceOption, device_of
 from snrise.cli.options import BatchOption, at_a_time
 from snrise.cli.progress import on_stderr, watched
-from snrise.cli.sampling import Clip, at_resolution, check_guidance, interval_of, on_schedule, with_options
+from snrise.cli.sampling import at_resolution, interval_of, on_schedule
 from snrise.cli.stopping import stop_signals
 from snrise.cli.together import joined, refuse_several
 from snrise.cpu import keep_freed_memory
 from snrise.files import write_atomically
 from snrise.generation import State
+from snrise.models import beside
 from snrise.parallel import World
 from snrise.plots.pictures import ANIMATIONS, animated, frames, grid_size, strip
 from snrise.runs.gallery import Gallery, as_png
+from snrise.runs.sampling import Clip, check_guidance, with_options
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
 
@@ -37,8 +39,8 @@ WHAT, HOW, GUIDE = "What to make", "How, if other than the run says", "Guidance,
 
 def sample(
     run: Annotated[
-        Path, typer.Argument(help="A run's folder (its last checkpoint), one checkpoint, exported weights, or the name "
-                             "of a built-in model.")
+        Path, typer.Argument(help="A run's folder (its last checkpoint), one checkpoint, exported weights, the name of "
+                             "a built-in model, or hub:USER/NAME[@REVISION].")
     ],
     settings: Annotated[
         list[str] | None,
@@ -170,7 +172,7 @@ def _place(run: Path, out: Path | None, states: Path | None, seed: int) -> Path:
         if states.suffix.lower() not in (".png", *ANIMATIONS):
             raise unknown("--states", states.suffix, (".png", *ANIMATIONS), "picture format")
         return states
-    place = out or (run if run.is_dir() else run.parent) / f"samples-{seed}.png"
+    place = out or (run if run.is_dir() else beside(run).parent) / f"samples-{seed}.png"
     grid = place.suffix.lower() == ".png"
     require(grid or not place.suffix, "--out", str(place), "a grid (….png) or a folder")
     require(grid or not place.is_file(), "--out", str(place), "a grid (….png) or a folder; this is a file")

@@ -25,6 +25,7 @@ from snrise.evaluation import Reference
 from snrise.evaluation.sweeping import Way, ways
 from snrise.evaluation.sweeping import sweep as measured
 from snrise.metrics import Better, Extractor, extractor_named
+from snrise.models import beside
 from snrise.samplers import GRIDS, SAMPLERS
 from snrise.trained import Trained, load
 
@@ -120,6 +121,7 @@ def _report(
 
 def _home(run: Path) -> Path:
     """The run's folder, or the folder of a file of weights."""
+    run = beside(run)
     if run.is_dir():
         return run
     return run.parent.parent if run.parent.name == "checkpoints" else run.parent

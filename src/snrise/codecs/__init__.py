@@ -8,17 +8,18 @@ from snrise.codecs.folders import (
     EXPORTED,
     autoencoders,
     codec_folder,
-    codes_of,
+    copy_autoencoder,
     export_autoencoder,
     load_autoencoder,
 )
+from snrise.codecs.given import Given, codes_of
 from snrise.codecs.grey import Grey
 from snrise.codecs.pixels import Pixels
 
 __all__ = [
     "ABOUT", "ARCHITECTURES", "CODECS", "DC", "EXPORTED", "KL", "VQ", "Architecture", "Autoencoder", "Codec",
-    "Coded", "Grey", "Pixels", "autoencoders", "codec_folder", "codes_of", "export_autoencoder",
-    "load_autoencoder",
+    "Coded", "Given", "Grey", "Pixels", "autoencoders", "codec_folder", "codes_of", "copy_autoencoder",
+    "export_autoencoder", "load_autoencoder",
 ]
 
 #: Every codec by the name that a config gives it.

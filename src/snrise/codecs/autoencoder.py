@@ -12,14 +12,11 @@ from torch import Tensor
 from snrise._errors import invalid, require
 from snrise._typing import Images, Pictures, Size
 from snrise.codecs.base import Codec
-from snrise.codecs.folders import ABOUT, codec_folder, codes_of, config_of, facts_of, fingerprint_of, loaded
-from snrise.data import as_float, to_uint8
+from snrise.codecs.folders import ABOUT, codec_folder, config_of, facts_of, fingerprint_of, loaded
+from snrise.codecs.given import Given, encoded
 from snrise.networks.base import check_sides
 
 __all__ = ["Autoencoder"]
-
-#: Pixels that are encoded or decoded at a time; images of a longer side are decoded in tiles of this side.
-AT_ONCE, TILE = 2**20, 1024
 
 
 @final
@@ -67,26 +64,20 @@ class Autoencoder(Codec):
 
     def encode(self, pictures: Pictures) -> Float[Tensor, "b c y x"]:
         """Codes, on the pictures' device, without gradients."""
-        raw = self.raw(pictures)
-        return (raw - self._each(self.mean, raw)) / self._each(self.std, raw)
+        return self.given(pictures.device).encode(pictures)
 
     def decode(self, x: Images) -> UInt8[Tensor, "b 3 H W"]:
         """Pictures of codes, a few at a time; those of a side above 1,024 pixels in tiles where the class has them."""
-        codes = x * self._each(self.std, x) + self._each(self.mean, x)
-        network, (_, factor) = self._network(x.device), facts_of(self._folder)
-        height, width = (factor * side for side in x.shape[-2:])
-        if max(height, width) > TILE and hasattr(network, "enable_tiling"):
-            network.enable_tiling()
-        parts = torch.split(codes, max(1, AT_ONCE // (height * width)))
-        with torch.no_grad():
-            return torch.cat([to_uint8(network.decode(part).sample.float()) for part in parts])
+        return self.given(x.device).decode(x)
 
-    @torch.no_grad()
+    def given(self, device: torch.device) -> Given:
+        """The same with its network, read once."""
+        require(self.measured, "codec.std", list(self.std), "measured ones: see snrise.encoding.with_measured_codes")
+        return Given(network=self._network(device), mean=self.mean, std=self.std, factor=self.factor)
+
     def raw(self, pictures: Pictures) -> Float[Tensor, "b c y x"]:
         """Codes as the autoencoder has them."""
-        network = self._network(pictures.device)
-        parts = torch.split(as_float(pictures), max(1, AT_ONCE // (pictures.shape[-2] * pictures.shape[-1])))
-        return torch.cat([codes_of(network.encode(part)) for part in parts]).float()
+        return encoded(self._network(pictures.device), pictures)
 
     def reconstruct(self, pictures: Pictures) -> UInt8[Tensor, "b 3 h w"]:
         """What becomes of pictures that are encoded and decoded; mean and deviation do not matter."""
@@ -102,6 +93,16 @@ class Autoencoder(Codec):
         """Mean and standard deviation of codes that the folder states: codes are (raw − shift) · scaling."""
         config = config_of(self._folder)
         return config.get("shift_factor") or 0.0, 1 / (config.get("scaling_factor") or 1.0)
+
+    @property
+    def class_name(self) -> str:
+        """Its class in diffusers."""
+        return str(config_of(self._folder)["_class_name"])
+
+    @property
+    def factor(self) -> int:
+        """How many times smaller the side of a code is."""
+        return facts_of(self._folder).factor
 
     @property
     def training_seconds(self) -> float | None:
@@ -120,7 +121,3 @@ class Autoencoder(Codec):
             fix = "give the path of those: codec.path=FOLDER"
             raise invalid("codec.path", f"{self.path} with weights {found}", f"the weights {self.weights}", fix)
         return loaded(self._folder, device)
-
-    def _each(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        require(self.measured, "codec.std", list(self.std), "measured ones: see snrise.encoding.with_measured_codes")
-        return like.new_tensor(values)[:, None, None]

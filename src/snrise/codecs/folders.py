@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from snrise._errors import SnriseError, invalid, require
 from snrise.codecs.architectures import diffusers_class
+from snrise.codecs.given import codes_of
+from snrise.hub import fetch, is_hub_name
 
 __all__ = [
-    "ABOUT", "EXPORTED", "Facts", "autoencoders", "codec_folder", "codes_of", "config_of", "export_autoencoder",
-    "facts_of", "fingerprint_of", "load_autoencoder", "loaded",
+    "ABOUT", "EXPORTED", "Facts", "autoencoders", "codec_folder", "config_of", "copy_autoencoder",
+    "export_autoencoder", "facts_of", "fingerprint_of", "load_autoencoder", "loaded",
 ]
 
 #: The classes of diffusers that can be a codec.
@@ -27,6 +29,7 @@ CLASSES = ("AutoencoderKL", "VQModel", "AutoencoderDC", "AutoencoderTiny")
 EXPORTED = "diffusers"
 #: Beside its weights, what a run of `snrise train-codec` knows of their training.
 ABOUT = "snrise.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 #: The side of an image that tells the shape of its codes.
 PROBE = 512
 BUILTIN = Path(__file__).parent / "builtin"
@@ -61,25 +64,14 @@ def codec_folder(path: str) -> Path:
     if given.exists():
         allowed = "a run of snrise train-codec after its first checkpoint, or a folder with config.json of diffusers"
         raise invalid("codec.path", path, allowed)
-    return _from_hub(path)
-
-
-@lru_cache(maxsize=4)
-def _from_hub(name: str) -> Path:
-    """The folder of an autoencoder at the Hub, fetched once."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_name(path) and (path.count("/") != 1 or path.startswith((".", "/", "~"))):
         known = ", ".join(autoencoders())
         allowed = f"{known}, a run of snrise train-codec, a folder in diffusers' format, or a name at the Hub"
-        raise invalid("codec.path", name, allowed, "train one: snrise train-codec")
+        raise invalid("codec.path", path, allowed, "train one: snrise train-codec")
     try:
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(name, allow_patterns=["config.json", "diffusion_pytorch_model.safetensors"]))
-    except ImportError:
-        raise SnriseError("codec.path: needs diffusers; pip install 'snrise[codec]'") from None
-    except Exception as error:  # no connection, no such name: the Hub's own
-        reason = f"{type(error).__name__} {error}".strip().splitlines()[0]
-        raise SnriseError(f"codec.path: {name} is no folder here, and cannot be had from the Hub ({reason})") from error
+        return fetch(path if is_hub_name(path) else f"hub:{path}", ("config.json", WEIGHTS, ABOUT)).folder
+    except SnriseError as error:
+        raise SnriseError(f"codec.path: {path} is no folder here; {error}") from error
 
 
 @torch.no_grad()
@@ -103,18 +95,32 @@ def export_autoencoder(path: str, out: Path, dtype: torch.dtype) -> Path:
     Raises:
         SnriseError: if there is no whole autoencoder at the path, or already something at `out`.
     """
-    folder = codec_folder(path)
-    require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
-    name, stored = _weights(folder).name, _tensors(folder)
+    stored = _tensors(codec_folder(path))
+    file = copy_autoencoder(path, out)
     try:
-        out.mkdir(parents=True)
-        for file in (folder / "config.json", folder / ABOUT):
-            if file.is_file():
-                shutil.copyfile(file, out / file.name)
-        save_file({key: t.to(dtype) for key, t in stored.items()}, out / name, {"format": "pt"})
+        save_file({key: t.to(dtype) for key, t in stored.items()}, file, {"format": "pt"})
     except OSError as error:
         raise SnriseError(f"{out}: cannot be written: {error.strerror or error}") from error
-    return out / name
+    return file
+
+
+def copy_autoencoder(path: str, out: Path) -> Path:
+    """Copy an autoencoder into a new folder, to the last bit; returns the file of its weights.
+
+    Raises:
+        SnriseError: if there is no autoencoder at the path, or already something at `out`.
+    """
+    folder = codec_folder(path)
+    require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
+    files = (folder / "config.json", folder / ABOUT, _weights(folder))
+    try:
+        out.mkdir(parents=True)
+        for file in files:
+            if file.is_file():
+                shutil.copyfile(file, out / file.name)
+    except OSError as error:
+        raise SnriseError(f"{out}: cannot be written: {error.strerror or error}") from error
+    return out / WEIGHTS
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -176,7 +182,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def _weights(folder: Path) -> Path:
-    file = folder / "diffusion_pytorch_model.safetensors"
+    file = folder / WEIGHTS
     require(file.is_file(), str(folder), "no weights", file.name, "save them with safe_serialization=True")
     return file
 
@@ -211,12 +217,3 @@ def _loaded(folder: Path, stamp: int, device: str) -> nn.Module:
         reason = str(error).strip().splitlines()[0]
         raise SnriseError(f"{folder}: cannot be read as an autoencoder ({reason})") from error
     return network.float().eval().requires_grad_(False).to(device)
-
-
-def codes_of(encoded: Any) -> Tensor:
-    """Codes in what diffusers' classes return: the mean of a distribution, `latent` or `latents`."""
-    if hasattr(encoded, "latent_dist"):
-        mean: Tensor = encoded.latent_dist.mode()
-        return mean
-    codes: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-    return codes

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from snrise._errors import SnriseError, require
 from snrise._typing import type_name
-from snrise.codecs import Grey, Pixels
+from snrise.codecs import Autoencoder, Codec, copy_autoencoder
 from snrise.codecs.architectures import diffusers_class
 from snrise.interop.described import GENERATION, described, types_in
 from snrise.interop.standalone import Name, standalone
@@ -21,33 +21,35 @@ __all__ = ["export_pipeline"]
 
 MODEL, PIPELINE = "modeling_snrise", "pipeline"
 #: diffusers asks for the types of a pipeline's arguments, and cannot read them as text.
-SIGNATURE = "SnrisePipeline.__init__.__annotations__.update(unet=torch.nn.Module, settings=dict)\n"
+SIGNATURE = "SnrisePipeline.__init__.__annotations__.update(unet=torch.nn.Module, settings=dict, vae=torch.nn.Module)\n"
 HEADING = "{} of a model that snrise trained; gathered from the sources of snrise {}, which is Apache-2.0."
 
 
 def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
     """Write a new folder that `SnrisePipeline` and, with `trust_remote_code`, diffusers' `DiffusionPipeline` load.
 
-    It holds settings, the weights in a dtype, and two files of source with all that network and sampler are made of.
+    It holds settings, the weights in a dtype, and two files of source with all that network and sampler are made of; of
+    a run on codes also the autoencoder, as it is.
 
     Raises:
-        SnriseError: for a network that is not snrise's, codes of an autoencoder, or a folder that exists.
+        SnriseError: for a network that is not snrise's, or a folder that exists.
     """
     diffusers_class("DiffusionPipeline", "export_pipeline")
     config, version = trained.config, metadata.version("snrise")
     require(not out.exists(), "--out", str(out), "a folder that is not there yet", "remove it, or choose another")
     own = not isinstance(config.network, External)
     require(own, "export_pipeline", type_name(trained.network), "a network of snrise", "save it by its own library")
-    good = isinstance(config.codec, Pixels | Grey)
-    require(good, "export_pipeline", type_name(config.codec), "a run on pixels; of codes there is no pipeline yet")
     generation = trained.generation()
-    settings: dict[str, Any] = {name: described(getattr(generation, name)) for name in GENERATION}
+    settings: dict[str, Any] = {name: described(getattr(generation, name)) for name in GENERATION if name != "codec"}
+    settings |= _codec(config.codec)
     settings |= {"classes": described(trained.classes), "frequencies": described(trained.frequencies)}
     settings |= {"images_seen": trained.images_seen, "weights": trained.fingerprint}
     classes = None if trained.classes is None else len(trained.classes)
     network = {"settings": described(config.network), "target": settings["target"], "classes": classes}
     about = {"_diffusers_version": metadata.version("diffusers")}
     index = {"_class_name": [PIPELINE, "SnrisePipeline"], **about, "unet": [MODEL, "SnriseModel"], "settings": settings}
+    if isinstance(config.codec, Autoencoder):
+        index["vae"] = ["diffusers", config.codec.class_name]
     files = {
         "model_index.json": _json(index), "unet/config.json": _json({"_class_name": "SnriseModel", **about, **network}),
         f"{PIPELINE}.py": _source("SnrisePipeline", settings, version) + SIGNATURE,
@@ -59,9 +61,18 @@ def export_pipeline(trained: Trained, out: Path, dtype: torch.dtype) -> Path:
         for name, text in files.items():
             (out / name).write_text(text, encoding="utf-8")
         save_file(weights, out / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+        if isinstance(config.codec, Autoencoder):
+            copy_autoencoder(config.codec.path, out / "vae")
     except OSError as error:
         raise SnriseError(f"{out}: cannot be written: {error.strerror or error}") from error
     return out
+
+
+def _codec(codec: Codec) -> dict[str, Any]:
+    """How images are encoded: the settings of a codec, or of the autoencoder beside the network mean and deviation."""
+    if not isinstance(codec, Autoencoder):
+        return {"codec": described(codec)}
+    return {"codec": None, "codes": {"mean": list(codec.mean), "std": list(codec.std), "factor": codec.factor}}
 
 
 def _source(kind: str, settings: dict[str, Any], version: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ImagePipelineOutput, ModelMixin
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from snrise._errors import require
+from snrise.codecs.given import Given
 from snrise.experiment import linked
 from snrise.generation import Generation, labels_for, states
 from snrise.interop.described import GENERATION, rebuilt
@@ -60,13 +62,15 @@ class SnrisePipeline(DiffusionPipeline):
         unet: the network.
         settings: as `described`: target, schedule, size, codec, sampling, precision; and the names and frequencies of
             the classes.
+        vae: the autoencoder of a network on codes.
     """
 
+    _optional_components = ("vae",)
     unet: SnriseModel
 
-    def __init__(self, unet: Any, settings: dict[str, Any] | None = None) -> None:
+    def __init__(self, unet: Any, settings: dict[str, Any] | None = None, vae: Any = None) -> None:
         super().__init__()
-        self.register_modules(unet=unet)
+        self.register_modules(unet=unet, vae=vae)
         self.register_to_config(settings=settings)
 
     @property
@@ -122,13 +126,20 @@ class SnrisePipeline(DiffusionPipeline):
 
         Of the arguments of diffusers, those of a model are taken, such as `torch_dtype`, `revision` and `token`.
         """
-        settings = cls.load_config(pretrained_model_name_or_path, **_of_hub(kwargs))["settings"]
-        network = SnriseModel.from_pretrained(pretrained_model_name_or_path, subfolder="unet", **kwargs)
-        return cls(network, settings)
+        place = pretrained_model_name_or_path
+        index, vae = cls.load_config(place, **_of_hub(kwargs)), None
+        if "vae" in index:
+            kind = getattr(diffusers, index["vae"][1])
+            vae = kind.from_pretrained(place, subfolder="vae", **(kwargs | {"low_cpu_mem_usage": False}))
+        network = SnriseModel.from_pretrained(place, subfolder="unet", **kwargs)
+        return cls(network, index["settings"], vae)
 
     def _generation(self, guidance: float | None, steps: int | None) -> Generation:
         settings = {name: rebuilt(self.config.settings[name]) for name in GENERATION}
-        own = settings["sampling"]
+        own, codes = settings["sampling"], self.config.settings.get("codes")
+        if codes is not None:
+            network = self.vae.float().eval()  # in float16 some of these classes overflow
+            settings["codec"] = Given(network=network, **{name: rebuilt(value) for name, value in codes.items()})
         sampling = replace(
             own, guidance=own.guidance if guidance is None else guidance, steps=own.steps if steps is None else steps
         )

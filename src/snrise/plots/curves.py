@@ -165,14 +165,16 @@ def _binned(logsnrs: Tensor, losses: Tensor, bins: int) -> tuple[list[float], li
 
 
 def training_curves(
-    lines: Sequence[Mapping[str, Any]], centres: Sequence[float], *, title: str = "Training"
+    lines: Sequence[Mapping[str, Any]], centres: Sequence[float], *, title: str = "Training",
+    columns: int | None = None,
 ) -> Figure:
     """Loss, loss by λ, gradient norm and update ratio, and speed against images seen, from the lines of a run's log.
 
-    `centres` are the λ of the values of `loss_by_logsnr`, noisiest first.
+    `centres` are the λ of the values of `loss_by_logsnr`, noisiest first. The charts stand side by side, or in rows of
+    so many `columns`.
     """
     require(len(lines) >= 1, "training_curves.lines", len(lines), "one line of the log or more")
-    figure, (loss, by_logsnr, sizes, speed) = panels(4, title)
+    figure, (loss, by_logsnr, sizes, speed) = panels(4, title, columns)
     seen = [line["images_seen"] for line in lines]
     for name, colour, dash in zip(("loss", "eps_loss"), COLOURS, DASHES, strict=False):
         loss.plot(seen, [line[name] for line in lines], color=colour, linestyle=dash, label=name)

@@ -20,10 +20,12 @@ FONT = "DejaVu Sans"  # it comes with matplotlib, and has Greek letters and symb
 SUFFIXES = (".pdf", ".png", ".svg")
 
 
-def panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` charts side by side under one title."""
-    figure = Figure(figsize=(5.2 * count, 4.4), dpi=160, layout="constrained", facecolor="white")
-    axes = [figure.add_subplot(1, count, i + 1) for i in range(count)]
+def panels(count: int, title: str, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` charts under one title: side by side, or in rows of so many columns."""
+    across = columns or count
+    down = -(-count // across)
+    figure = Figure(figsize=(5.2 * across, 4.4 * down), dpi=160, layout="constrained", facecolor="white")
+    axes = [figure.add_subplot(down, across, i + 1) for i in range(count)]
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK, family=FONT)
     return figure, axes
 

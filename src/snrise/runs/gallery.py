@@ -102,10 +102,10 @@ class Gallery:
         return {"weights": self.trained.fingerprint, **weak}
 
     def origin(self) -> dict[str, Any]:
-        """The settings, and the versions and device used."""
-        device = self.generation.device.type
+        """The settings, the versions and device used, and where at the Hub the weights came from."""
+        device, hub = self.generation.device.type, self.trained.hub
         made = {"snrise": version("snrise"), "torch": str(torch.__version__), "device": device}
-        return self.settings() | {"made_with": made}
+        return self.settings() | ({} if hub is None else {"hub": hub}) | {"made_with": made}
 
     def fill(
         self, folder: Path, numbers: range, batch: int = 64, watch: Callable[[float], None] | None = None,
@@ -242,7 +242,7 @@ def origin_of(path: Path) -> dict[str, Any]:
 
 
 def command_of(origin: dict[str, Any]) -> str:
-    """The command that reproduces a picture; `RUN` stands for the run.
+    """The command that reproduces a picture; `RUN` stands for a run that is not from the Hub.
 
     >>> command_of({"number": 7, "class": "cat", "seed": 1, "resolution": [64, 96], "sampling": {"steps": 16}})
     'snrise sample RUN -n 1 --first 7 --seed 1 --class cat --resolution 64x96 sampling.steps=16'
@@ -252,7 +252,8 @@ def command_of(origin: dict[str, Any]) -> str:
     height, width = origin["resolution"]
     schedule = origin.get("schedule", {})
     words = [
-        "snrise", "sample", "RUN", "-n", str(last - first + 1), "--first", str(first), "--seed", str(origin["seed"]),
+        "snrise", "sample", origin.get("hub", "RUN"), "-n", str(last - first + 1), "--first", str(first),
+        "--seed", str(origin["seed"]),
         *(word for name in classes for word in ("--class", name)), "--resolution", f"{height}x{width}",
         *(["--weak", "WEAK"] if origin.get("weak") else []),
         *(["--states", "states.png"] if origin.get("states") else []),
