@@ -207,7 +207,7 @@ def test_labels_from_names(trained):
 @pytest.mark.parametrize("there", [True, False])
 def test_a_folder_without_a_checkpoint_is_told(tmp_path, monkeypatch, there):
     path = tmp_path if there else tmp_path / "none"
-    allowed = "a run's folder, a checkpoint or exported weights"
+    allowed = "a run's folder, a checkpoint, exported weights, hub:USER/NAME"
     message = f"{path}: got 'no checkpoint'; allowed: {allowed}; train one: snrise train"
     monkeypatch.setattr(models, "FOLDER", tmp_path)
     with pytest.raises(SnriseError, match=f"^{re.escape(message)}$"):

@@ -342,7 +342,7 @@ def test_nothing_but_the_result_is_told_without_a_terminal(trained):
 @pytest.mark.parametrize(("arguments", "message"), [
     (["{runs}/classes", "--class", "flag"], "classes: no such class 'flag'; did you mean 'flags'? allowed: "),
     (["{runs}/plain", "--class", "flags"], "classes: got ['flags']; allowed: none: this run was trained without"),
-    (["nowhere"], "nowhere: got 'no checkpoint'; allowed: a run's folder, a checkpoint or exported weights"),
+    (["nowhere"], "nowhere: got 'no checkpoint'; allowed: a run's folder, a checkpoint, exported weights"),
     (["{runs}"], "{runs}: got 'no checkpoint'"),
     (["text"], "text: not a whole checkpoint of snrise"),
     (["{runs}/plain", "--steps", "0"], "config.sampling.steps: got 0; allowed: a whole number above 0"),

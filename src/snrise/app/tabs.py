@@ -50,7 +50,8 @@ def told(job: Callable[..., Iterator[Update]], status: Any) -> Callable[..., Ite
         except Exception as error:  # whatever it is, the app goes on
             yield {status: views.failed(one_line(error))}
 
-    return without_traceback
+    guarded: Callable[..., Iterator[Update]] = without_traceback
+    return guarded
 
 
 def shown(moments: Iterator[Moment]) -> Iterator[Moment]:
