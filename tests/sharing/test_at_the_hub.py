@@ -76,6 +76,9 @@ def test_there_and_back(place):
     assert offline.status == 0, offline
     assert (pixels(place.folder / "one.png") == pixels(place.folder / "two.png")).all()
 
+    assert "activities, flags, symbols" in good(place.snrise("show", "hub:me/flags", home="other"))
+    planned = good(place.snrise("plan", "hub:me/flags", "--device", "4090", home="other"))
+    assert planned.startswith("tiny: UViT at 16x16")
     good(place.snrise("train", "--from", "hub:me/flags", "training.images=8", "--out", "on", home="other"))
     assert f"start: hub:me/flags@{commit}" in (place.folder / "on" / "config.yaml").read_text()
 

@@ -100,7 +100,8 @@ def test_what_a_run_was_begun_from_is_told(start, kept):
 
 
 def test_a_report_beside_the_run_is_on_the_card(tmp_path, run):
-    report = {"samples": 500, "references": 1852, "features": "pooled", "FD-pooled": 12.345, "FD-pooled error": 0.5,
+    report = {"images_seen": 8, "samples": 500,
+              "references": 1852, "features": "pooled", "FD-pooled": 12.345, "FD-pooled error": 0.5,
               "recall": 0.25, "size": [16, 16], "decibels": {"a": 1.0}, "cautions": ["few samples"]}
     (tmp_path / "run-evaluation").mkdir()
     (tmp_path / "run-evaluation" / "metrics.json").write_text(json.dumps(report))
@@ -110,6 +111,16 @@ def test_a_report_beside_the_run_is_on_the_card(tmp_path, run):
     for said in told:
         assert said in said_of(tmp_path / "parcel")
     assert json.loads((tmp_path / "parcel" / "metrics.json").read_text()) == report
+    (tmp_path / "run-evaluation" / "metrics.json").write_text(json.dumps(report | {"images_seen": 4}))
+    packed(run, tmp_path / "later")
+    assert "Not measured yet." in said_of(tmp_path / "later")
+    assert not (tmp_path / "later" / "metrics.json").exists()
+
+
+def test_the_folder_that_one_is_in_may_be_pushed(tmp_path, run, monkeypatch):
+    monkeypatch.chdir(run)
+    command("push", ".", "me/flags", "--out", tmp_path / "parcel", "-n", 1)
+    assert sorted(file.name for file in (tmp_path / "parcel").iterdir()) == FILES
 
 
 def test_the_pipeline_of_diffusers_goes_along(tmp_path, run):

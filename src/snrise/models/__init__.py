@@ -36,13 +36,13 @@ def pinned(path: Path) -> str | None:
 
 
 def beside(path: Path) -> Path:
-    """The path that names what is made of weights: the path itself; of a name at the Hub, its last word, here.
+    """The path that what is made of weights is named after: it has a name, and is not at the Hub.
 
     >>> beside(Path("hub:somebody/flags@v1")), beside(Path("runs/flags"))
     (PosixPath('flags'), PosixPath('runs/flags'))
     """
     if path.exists() or not is_hub_name(path):
-        return path
+        return path if path.name else path.resolve()
     return Path(HubName.parse(str(path)).repository.rpartition("/")[2])
 
 

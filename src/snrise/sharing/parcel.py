@@ -17,7 +17,7 @@ from snrise.export import DTYPES, WeightFormat, write_weights
 from snrise.files import write_atomically
 from snrise.hub import WEIGHTS, is_hub_name
 from snrise.interop import export_pipeline
-from snrise.models import models
+from snrise.models import beside, models
 from snrise.networks import External
 from snrise.runs.gallery import Gallery, as_png
 from snrise.sharing.card import About, card
@@ -104,7 +104,7 @@ def pack(run: Path, folder: Path, parcel: Parcel, watch: Callable[[float], None]
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(header, folder / WEIGHTS, parcel.dtype, settings, averaged(file, parcel.width))
         write_atomically(folder / "config.yaml", settings.encode())
-        judged = _judged(run, folder)
+        judged = _judged(run, folder, header.images_seen)
         trained = _loaded(file, folder)
         if parcel.pipeline:
             _add_pipeline(trained, folder, DTYPES[parcel.dtype])
@@ -147,9 +147,10 @@ def _draw(trained: Trained, folder: Path, number: int, watch: Callable[[float], 
     plots.save(figure, folder / "schedule.png")
 
 
-def _judged(run: Path, folder: Path) -> dict[str, Any] | None:
-    """The report of `snrise evaluate` on the run, if there is one beside it; copied."""
-    file = run.with_name(f"{run.stem}-evaluation") / "metrics.json"
+def _judged(run: Path, folder: Path, images_seen: int) -> dict[str, Any] | None:
+    """The report of `snrise evaluate` on these weights, if there is one beside the run; copied."""
+    place = beside(run)
+    file = place.with_name(f"{place.stem}-evaluation") / "metrics.json"
     if not file.is_file():
         return None
     text = file.read_text(encoding="utf-8")
@@ -157,5 +158,7 @@ def _judged(run: Path, folder: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise SnriseError(f"{file}: not JSON: {error}; measure again with snrise evaluate") from None
+    if found.get("images_seen") != images_seen:
+        return None  # of an earlier checkpoint
     write_atomically(folder / "metrics.json", text.encode())
     return found
