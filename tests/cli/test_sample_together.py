@@ -166,7 +166,8 @@ def test_each_command_runs_on_several_processes_or_says_that_it_does_not(monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "started", lambda: 2)
     monkeypatch.setattr(module.World, "from_environment", lambda: ALONE)
-    result = CliRunner().invoke(cli.app, [command] if command == "schedule" else [command, "nowhere"])
+    arguments = {"schedule": [], "push": ["nowhere", "me/flags"]}.get(command, ["nowhere"])
+    result = CliRunner().invoke(cli.app, [command, *arguments])
     refused = f"snrise {command}: got" in result.stderr
     assert refused == (command not in ("train", "sample", "evaluate", "sweep"))
     assert result.exit_code == (2 if refused else 1)
