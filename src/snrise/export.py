@@ -57,10 +57,9 @@ def write_weights(
     weights = read_parts(header, ("ema",)) | {f"ema.{name}": t for name, t in instead.items()}
     tensors = {name: t.to(DTYPES[form]).contiguous() for name, t in weights.items()}
     extra = {name: value for name, value in header.extra.items() if name not in OF_TRAINING}
-    origin = {"exported_from": header.checksums["ema"]} | (extra if header.weights_alone else {})
     exported = {
         "parts": ["ema"], **{name: getattr(header, name) for name in COUNTS}, "optimizer": {},
-        "extra": extra | {"exported_from": origin["exported_from"], "weights": str(form)},
+        "extra": {"exported_from": header.checksums["ema"]} | extra | {"weights": str(form)},
     }
     write_checkpoint(out, exported, config, tensors)
     return read_header(out)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, chromium
 from snrise import app
 from snrise._errors import SnriseError
 from snrise.app import jobs
@@ -20,7 +20,7 @@ from snrise.config import to_yaml
 from tiny import command, config, fails, saved_run
 
 pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
 from snrise.app import tabs  # noqa: E402  which imports gradio
@@ -66,10 +66,8 @@ def served(names):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

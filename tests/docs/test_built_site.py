@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, chromium
 from written import ROOT, page
 
 SITE = ROOT / "build" / "site"
@@ -40,12 +40,11 @@ def address():
 @pytest.fixture
 def shown(address):
     """A function: a page of the site, opened; errors, and requests to elsewhere, fail the test."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("needs Debian's chromium")
     wrong = []
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         context = browser.new_context(locale="en-GB")
 
         def route(asked):
@@ -69,7 +68,6 @@ def shown(address):
             return view
 
         yield show
-        browser.close()
     assert wrong == []
 
 

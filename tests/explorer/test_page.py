@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from browser import CHROMIUM, FLAGS
+from browser import CHROMIUM, chromium
 from snrise import weightings
 from snrise._errors import SnriseError
 from snrise.diagnostics import diagnose
@@ -29,7 +29,7 @@ from snrise.schedules import (
 )
 from tiny import command, fails
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
 
 BASES = {
@@ -43,10 +43,8 @@ T = [0.0, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0]
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        made = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

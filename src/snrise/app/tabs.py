@@ -191,7 +191,6 @@ def _buttons(name: str) -> tuple[Any, Any]:
         return gr.Button(name, variant="primary"), gr.Button("Cancel")
 
 
-
 def _status(name: str, job: Job, moment: Moment) -> str:
     if not moment.is_last:
         return views.progress(name, moment)

@@ -25,8 +25,10 @@ def located(path: Path) -> Path:
     Raises:
         SnriseError: for a name at the Hub that cannot be had.
     """
-    if path.exists() or not is_hub_name(path):
-        return path if path.exists() else models().get(str(path), path)
+    if path.exists():
+        return path
+    if not is_hub_name(path):
+        return models().get(str(path), path)
     return fetch(str(path), (WEIGHTS,)).folder / WEIGHTS
 
 

@@ -129,8 +129,7 @@ def _measured(about: About) -> str:
     if about.judged is None:
         return f"## Measured\n\n{UNJUDGED.format(about.name)}"
     judged = dict(about.judged)
-    skipped = {"samples", "references", "size", "seed", "images_seen"}
-    scores = {k: f"{v:.4g}" for k, v in judged.items() if isinstance(v, float) and k not in skipped}
+    scores = {k: f"{v:.4g}" for k, v in judged.items() if isinstance(v, float)}
     shown = {k: v + (f" ± {scores[f'{k} error']}" if f"{k} error" in scores else "") for k, v in scores.items()
              if not k.endswith(" error")}
     cautions = "".join(f"\n\nCaution: {caution}" for caution in judged.get("cautions", ()))

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import torch
 
-from snrise import plots
+from snrise import experiment, plots
 from snrise._errors import SnriseError, invalid, require
 from snrise.codecs import Autoencoder, autoencoders, copy_autoencoder
 from snrise.config import RunConfig, parse, to_yaml
@@ -71,8 +71,7 @@ def _last(path: str) -> str:
 
 
 def _begun(start: str | None) -> str | None:
-    named = start is None or is_hub_name(start) or start in models()
-    return start if named or start is None else Path(start).name
+    return start if start is None or is_hub_name(start) or start in models() else Path(start).name
 
 
 def _is_local(path: str) -> bool:
@@ -118,8 +117,10 @@ def pack(run: Path, folder: Path, parcel: Parcel, watch: Callable[[float], None]
 
 def _loaded(file: Path, folder: Path) -> Trained:
     """The packed weights, in the network of a file; its codec is packed too, and read from here."""
-    source = load(file)
-    trained, codec = load(folder / WEIGHTS, network=source.network), source.config.codec
+    header, config = saved(file)
+    names, codec = header.extra.get("classes"), config.codec
+    network = experiment.network(config, None if names is None else len(names))
+    trained = load(folder / WEIGHTS, network=network)
     if not isinstance(codec, Autoencoder) or not _is_local(codec.path):
         return trained
     copy_autoencoder(codec.path, folder / CODEC)
