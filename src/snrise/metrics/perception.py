@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -111,6 +112,11 @@ class Perceptual(nn.Module):
         for ours, theirs, head in zip(self._features(x), self._features(y), self.heads, strict=True):
             total = total + ((_unit(ours) - _unit(theirs)).square() * head).sum(dim=1).mean(dim=(1, 2))
         return total
+
+    def features(self, x: Images) -> Float[Tensor, "b d"]:
+        """What the distance compares, averaged over places: unit vectors by the roots of the channels' weights."""
+        stages = zip(self._features(x), self.heads, strict=True)
+        return torch.cat([(_unit(found) * head.sqrt()).mean(dim=(2, 3)) for found, head in stages], dim=1)
 
     def _features(self, x: Images) -> Iterator[Tensor]:
         """Those at the end of each stage."""
