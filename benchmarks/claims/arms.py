@@ -3,11 +3,13 @@
 from benchmarks.claims.trainings import config
 from snrise.config import RunConfig
 
-__all__ = ["LONG", "SHORT", "trunk"]
+__all__ = ["LONG", "QUICKLY", "SHORT", "trunk"]
 
 #: Images of a short training, and of a long one by side.
 SHORT = 12_800
 LONG = {64: 76_800, 128: 76_800, 256: 38_400}
+#: How quick forms judge.
+QUICKLY = {"pictures": 128, "references": 500}
 #: Blocks at 16×16 and at 8×8 cells.
 LEVELS = "{channels: 64, blocks: 2}, {channels: 128, blocks: 1, attention: true}"
 #: And at 256 px at 32×32 cells, behind the widest stem that wavelets have.

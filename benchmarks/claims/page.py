@@ -10,7 +10,7 @@ from benchmarks.claims.claim import Claim, Form
 from benchmarks.claims.figure import FIGURES
 from benchmarks.claims.records import Record
 from benchmarks.claims.tables import markdown
-from benchmarks.claims.verdict import together
+from benchmarks.claims.verdict import Outcome, together
 from snrise.files import write_atomically
 
 __all__ = ["rendered", "summarised", "write"]
@@ -60,7 +60,9 @@ def rendered(told: dict[str, Any]) -> str:
 
 def _verdict(one: dict[str, Any]) -> str:
     """That of the full study, or of the quick one while there is no full one."""
-    return one["full"]["verdict"] if one["full"]["measured"] else f"{one['quick']['verdict']} (quick form only)"
+    if one["full"]["measured"]:
+        return str(one["full"]["verdict"])
+    return f"{one['quick']['verdict']}, in the quick form only" if one["quick"]["measured"] else "not measured"
 
 
 def _section(name: str, one: dict[str, Any]) -> str:
@@ -80,5 +82,7 @@ def _study(command: str, form: dict[str, Any]) -> str:
     machines = "; ".join(form["machines"])
     spent = f"{form['minutes']} minutes" if form["minutes"] else "less than a minute"
     head = f"`{command}` ({form['measured']} of {form['planned']} measurements, {spent} on {machines}):"
-    findings = "\n".join(f"- **{outcome}**: {text}" for outcome, text in form["findings"])
-    return f"{head}\n\n{form['table']}\n\n{findings}"
+    told = [f"- **{outcome}**: {text}" for outcome, text in form["findings"] if outcome != Outcome.MISSING.value]
+    missing = len(form["findings"]) - len(told)
+    findings = [*told, *([f"- not measured yet: {missing} of {len(form['findings'])} comparisons"] if missing else [])]
+    return "\n\n".join([head, form["table"], "\n".join(findings)])

@@ -32,6 +32,10 @@ class Record:
     machine: str
 
 
+#: Below, numbers are written with an exponent.
+SMALL = 1e-3
+
+
 class Summary(NamedTuple):
     """Mean and standard deviation (None for one) over n seeds."""
 
@@ -40,9 +44,11 @@ class Summary(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        digits = _digits(self.mean if self.spread is None else self.spread)
-        value = f"{self.mean:.{digits}f}"
-        return value if self.spread is None else f"{value} ± {self.spread:.{digits}f}"
+        size = self.spread or self.mean
+        if 0 < abs(self.mean) < SMALL:
+            return f"{self.mean:.1e}" + ("" if self.spread is None else f" ± {self.spread:.0e}")
+        digits = _digits(size) if self.spread or self.mean % 1 else 0
+        return f"{self.mean:.{digits}f}" + ("" if self.spread is None else f" ± {self.spread:.{digits}f}")
 
 
 class Results:
@@ -104,6 +110,5 @@ def _cpuinfo() -> list[str]:
 
 
 def _digits(value: float) -> int:
-    """Decimals that show two digits of a value, or three for one without a spread, up to 8."""
-    size = abs(value)
-    return next((d for d in range(1, 9) if size * 10**d >= 10), 8) if size < 10 else 0
+    """Decimals that show two digits of a value, 6 at most."""
+    return next((digits for digits in range(7) if abs(value) * 10**digits >= 10), 6)

@@ -79,22 +79,24 @@ def seconds(folder: Path) -> float:
     return sum((b - a) / line["images_per_second"] for a, b, line in zip(seen, seen[1:], lines, strict=False))
 
 
-def judged(samples: Tensor, data: ByIndex, unseen: ByIndex | None = None) -> dict[str, float]:
-    """The scores of pictures, uint8 [n 3 h w], beside a data set, by both kinds of features.
+def judged(
+    samples: Tensor, data: ByIndex, unseen: ByIndex | None = None, references: int = 50_000
+) -> dict[str, float]:
+    """The scores of pictures, uint8 [n 3 h w], beside up to so many images of a data set, by both kinds of features.
 
     unseen: images of the same kind that were not trained on. With them, also the share of the samples that are nearer
     to a training image than 95 % of these are: 0.05 is what new pictures have.
     """
     scores: dict[str, float] = {}
     for extractor in JUDGES:
-        reference = Reference.of(data, extractor)
+        reference = Reference.of(data, extractor, references)
         told = judge(torch.split(samples, 64), reference).as_json()
         for name in (extractor.kernel_name, extractor.frechet_name, "precision", "recall"):
             suffix = f" ({extractor.kernel_name.removeprefix('KID-')})" if name in ("precision", "recall") else ""
             scores[name + suffix] = told[name]
         scores["spectral distance"] = told["spectral distance"]
         if unseen is not None and extractor is JUDGES[0]:
-            far = nearest(Reference.of(unseen, extractor).features, reference.features).distances[:, 0]
+            far = nearest(Reference.of(unseen, extractor, references).features, reference.features).distances[:, 0]
             mine = nearest(extractor(samples), reference.features).distances[:, 0]
             scores["near copies"] = float((mine < far.quantile(NEAR)).float().mean())
     return scores
@@ -103,20 +105,25 @@ def judged(samples: Tensor, data: ByIndex, unseen: ByIndex | None = None) -> dic
 @final
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Train with these settings, sample, and judge: distances by two kinds of features, spectrum, seconds."""
+    """Train with these settings, sample, and judge: distances by two kinds of features, spectrum, seconds.
+
+    pictures: so many samples, compared with up to `references` images of the data.
+    """
 
     config: RunConfig
     pictures: int = 256
+    references: int = 50_000
 
     @cached_property
     def settings(self) -> str:
-        return f"{_told(self.config)} {self.pictures} pictures"
+        return f"{_told(self.config)} {self.pictures} pictures beside {self.references}"
 
     def __call__(self, seed: int) -> Mapping[str, float]:
         config = self.config
         model, folder = trained(config, seed)
         unseen = experiment.held_out(config)
-        scores = judged(_samples(model, folder, self.pictures), experiment.dataset(config), unseen)
+        samples = _samples(model, folder, self.pictures)
+        scores = judged(samples, experiment.dataset(config), unseen, self.references)
         return {**scores, "training seconds": round(seconds(folder), 1), "images": config.training.images}
 
     def picture(self, seed: int) -> Path:

@@ -1,6 +1,6 @@
 """Whether interpolated ends and a loss at several scales improve on the plain shift."""
 
-from benchmarks.claims.arms import SHORT, trunk
+from benchmarks.claims.arms import QUICKLY, SHORT, trunk
 from benchmarks.claims.claim import Claim, Study
 from benchmarks.claims.trainings import Judged
 from benchmarks.claims.verdict import Beats, Costs, Expectation
@@ -8,7 +8,7 @@ from benchmarks.claims.verdict import Beats, Costs, Expectation
 FACTORS = {64: "[1,2]", 128: "[1,2,4]", 256: "[1,2,4,8]"}
 
 
-def arms(side: int, images: int, *more: str, pictures: int = 256) -> dict[str, Judged]:
+def arms(side: int, images: int, *more: str, **how: int) -> dict[str, Judged]:
     """The plain shift from 32 px, which the claim `shift` trains too, and what is said to be better."""
     settings = {
         "plain shift": ("name=shift32", "schedule.reference=[32,32]"),
@@ -16,7 +16,7 @@ def arms(side: int, images: int, *more: str, pictures: int = 256) -> dict[str, J
             "name=interpolated", f"schedule.reference=[{side},{side}]", "schedule.noisy_reference=[32,32]"),
         "several scales": ("name=scales", "schedule.reference=[32,32]", f"loss.factors={FACTORS[side]}"),
     }
-    return {name: Judged(config=trunk(side, images, *of, *more), pictures=pictures) for name, of in settings.items()}
+    return {name: Judged(config=trunk(side, images, *of, *more), **how) for name, of in settings.items()}
 
 
 FULL = {f"{side} px": arms(side, SHORT) for side in FACTORS}
@@ -46,7 +46,7 @@ CLAIM = Claim(
     ),
     full=Study(cases=FULL, expected=expected(*FULL)),
     quick=Study(
-        cases={"128 px": arms(128, 3200, "sampling.steps=16", pictures=128)}, expected=expected("128 px"),
+        cases={"128 px": arms(128, 3200, "sampling.steps=16", **QUICKLY)}, expected=expected("128 px"),
     ),
     columns=("KID-EffNet", "spectral distance", "KID-STLPIPS", "FD-EffNet", "training seconds"),
 )

@@ -1,6 +1,6 @@
 """Whether samples are new, or copies of images trained on."""
 
-from benchmarks.claims.arms import trunk
+from benchmarks.claims.arms import QUICKLY, trunk
 from benchmarks.claims.claim import Claim, Study
 from benchmarks.claims.trainings import NEAR, Judged
 from benchmarks.claims.verdict import AtMost
@@ -17,15 +17,15 @@ SETS = {
 BOUND = 0.1
 
 
-def job(name: str, images: int | None = None, *more: str, pictures: int = 256) -> Judged:
+def job(name: str, images: int | None = None, *more: str, **how: int) -> Judged:
     """A training on three quarters of a data set."""
     side, length, data = SETS[name]
-    return Judged(pictures=pictures, config=trunk(
+    return Judged(**how, config=trunk(
         side, images or length, "name=memory", "schedule.reference=[32,32]", "data.hold_out=4", *data, *more))
 
 
 FULL = {name: {"trained": job(name)} for name in SETS}
-QUICK = {"emoji, 64 px": {"trained": job("emoji, 64 px", 6400, "sampling.steps=16", pictures=128)}}
+QUICK = {"emoji, 64 px": {"trained": job("emoji, 64 px", 6400, "sampling.steps=16", **QUICKLY)}}
 
 CLAIM = Claim(
     name="memory",

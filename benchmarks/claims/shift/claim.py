@@ -1,6 +1,6 @@
 """Whether shifting the schedule by −2 log s pays."""
 
-from benchmarks.claims.arms import LONG, SHORT, trunk
+from benchmarks.claims.arms import LONG, QUICKLY, SHORT, trunk
 from benchmarks.claims.claim import Claim, Study
 from benchmarks.claims.trainings import Judged
 from benchmarks.claims.verdict import Beats, Expectation
@@ -18,9 +18,9 @@ def arm(side: int, images: int, reference: str, *more: str) -> RunConfig:
     return trunk(side, images, f"name={names[reference]}", f"schedule.reference={reference}", *more)
 
 
-def arms(side: int, images: int, *names: str, more: tuple[str, ...] = (), pictures: int = 256) -> dict[str, Judged]:
+def arms(side: int, images: int, *names: str, more: tuple[str, ...] = (), **how: int) -> dict[str, Judged]:
     """Arms by name."""
-    return {name: Judged(config=arm(side, images, REFERENCES[name], *more), pictures=pictures) for name in names}
+    return {name: Judged(config=arm(side, images, REFERENCES[name], *more), **how) for name in names}
 
 
 ENDS = ("not shifted", "from 32 px")
@@ -37,7 +37,7 @@ EXPECTED: tuple[Expectation, ...] = tuple(
     Beats(case=case, arm="from 32 px", than="not shifted", metric=metric)
     for case in FULL for metric in ("KID-EffNet", "KID-STLPIPS")
 )
-QUICK = {"128 px": arms(128, 3200, *ENDS, more=("sampling.steps=16",), pictures=128)}
+QUICK = {"128 px": arms(128, 3200, *ENDS, more=("sampling.steps=16",), **QUICKLY)}
 
 CLAIM = Claim(
     name="shift",

@@ -1,6 +1,6 @@
 """Whether down-sampling at once costs quality."""
 
-from benchmarks.claims.arms import LEVELS, SHORT, trunk
+from benchmarks.claims.arms import LEVELS, QUICKLY, SHORT, trunk
 from benchmarks.claims.claim import Claim, Study
 from benchmarks.claims.trainings import Judged
 from benchmarks.claims.verdict import Costs, Expectation
@@ -14,10 +14,10 @@ STEMS = {
 }
 
 
-def arms(side: int, images: int, *more: str, pictures: int = 256) -> dict[str, Judged]:
+def arms(side: int, images: int, *more: str, **how: int) -> dict[str, Judged]:
     """The same blocks at 16×16 and 8×8 cells behind several stems."""
     return {
-        name: Judged(pictures=pictures, config=trunk(
+        name: Judged(**how, config=trunk(
             side, images, f"name=stem{stem}-{kind}", "schedule.reference=[32,32]", f"network.stem={stem}",
             f"network.stem_kind={kind}", f"network.levels=[{above}{LEVELS}]", *more))
         for name, (stem, kind, above) in STEMS[side].items()
@@ -44,6 +44,6 @@ CLAIM = Claim(
     ),
     refuted="A distance that is larger by more than a tenth.",
     full=Study(cases={f"{side} px": arms(side, SHORT) for side in STEMS}, expected=expected(*STEMS)),
-    quick=Study(cases={"64 px": arms(64, 3200, "sampling.steps=16", pictures=128)}, expected=expected(64)),
+    quick=Study(cases={"64 px": arms(64, 3200, "sampling.steps=16", **QUICKLY)}, expected=expected(64)),
     columns=("KID-EffNet", "training seconds", "KID-STLPIPS", "FD-EffNet", "spectral distance"),
 )
