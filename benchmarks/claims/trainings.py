@@ -23,6 +23,7 @@ from snrise.encoding import encoded
 from snrise.evaluation import Reference, judge
 from snrise.experiment import Experiment
 from snrise.metrics import FEATURES, Extractor, joined, loss_by_logsnr, nearest
+from snrise.networks import cost
 from snrise.networks.base import evaluating
 from snrise.precision import autocast
 from snrise.runs import Run
@@ -124,7 +125,7 @@ class Judged:
         unseen = experiment.held_out(config)
         samples = _samples(model, folder, self.pictures)
         scores = judged(samples, experiment.dataset(config), unseen, self.references)
-        return {**scores, "training seconds": round(seconds(folder), 1), "images": config.training.images}
+        return {**scores, **_spent(model, folder)}
 
     def picture(self, seed: int) -> Path:
         """The file with its first samples."""
@@ -152,7 +153,7 @@ class Fitted:
             by_level = v_loss(model, images, self.number)
             scores |= {f"v-loss at λ = {level:g}, {name}": loss for level, loss in by_level.items()}
             scores[f"v-loss, {name}"] = mean(by_level.values())
-        return {**scores, "training seconds": round(seconds(folder), 1), "images": self.config.training.images}
+        return {**scores, **_spent(model, folder)}
 
 
 @torch.no_grad()
@@ -172,6 +173,13 @@ def v_loss(model: Trained, data: Dataset, number: int) -> dict[float, float]:
             parts.append(loss_by_logsnr(denoise, images, torch.tensor(LEVELS), own))
     losses = joined(parts).mean.tolist()
     return {level: (1 + exp(-level)) * loss for level, loss in zip(LEVELS, losses, strict=True)}
+
+
+def _spent(model: Trained, folder: Path) -> dict[str, float]:
+    """What a training cost: images, multiplications of the network for one, and seconds, whatever ran beside it."""
+    multiplications = cost(model.network, model.config.shape[1:]).macs / 1e9
+    spent = round(seconds(folder), 1)
+    return {"images": model.images_seen, "GMAC an image": multiplications, "training seconds": spent}
 
 
 def _samples(model: Trained, folder: Path, number: int) -> Tensor:

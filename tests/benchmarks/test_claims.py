@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch.testing import assert_close
 
 from benchmarks.claims import CLAIMS, page
 from benchmarks.claims.claim import Claim, Form, Study
 from benchmarks.claims.records import Record, Results, Summary, summary
 from benchmarks.claims.tables import compared, markdown, within
-from benchmarks.claims.trainings import DATA, config, trained
+from benchmarks.claims.trainings import DATA, LEVELS, config, trained, v_loss
 from benchmarks.claims.verdict import AtMost, Beats, Costs, Outcome, Same, together
 from snrise._errors import SnriseError
+from snrise.evaluation import fit
+from snrise.process import VariancePreserving
+from snrise.trained import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +151,16 @@ def test_tables_show_means_and_agreement(tmp_path):
     far = [replace(record, metrics={"m": record.metrics["m"] + 0.25}) for record in known]
     assert "within its spread" in compared(claim, near, known)
     assert "beyond its spread" in compared(claim, far, known)
+
+
+def test_the_v_loss_is_the_ε_loss_by_its_weight():
+    """As v = αε − σx, its error is that of ε over α: 1/α² = 1 + 1/SNR. `fit` measures the other."""
+    model = load("emoji-32")
+    found, known = v_loss(model, model.data(), 3), fit(model, model.data(), 3).loss
+    for logsnr, eps_loss in zip(known.logsnrs.tolist(), known.mean.tolist(), strict=True):
+        if logsnr in LEVELS:
+            alpha, _ = VariancePreserving().alpha_sigma(torch.tensor(logsnr))
+            assert_close(found[logsnr], eps_loss / float(alpha) ** 2, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -35,18 +35,16 @@ CLAIM = Claim(
     name="ends",
     title="Interpolated ends, and a loss at several scales, improve on the plain shift.",
     about=(
-        f"As in the claim `shift`, on {SHORT:,} images. `interpolated` is shifted to 32 px at the noisy end and not "
-        f"at the clean one. "
-        "`several scales` adds the loss of images pooled by 2, by 4 and at 256 px by 8."
+        f"As in the claim `shift`, on {SHORT:,} images. `interpolated` is shifted to 32 px at the noisy end and not at "
+        "the clean one. `several scales` adds the loss of images pooled by 2, by 4 and at 256 px by 8."
     ),
     refuted=(
-        "A lower distance of the plain shift; a larger spectral distance of the loss at several scales, or a "
-        "distance by features that "
-        "is larger by more than a twentieth."
+        "A lower distance of the plain shift; a larger spectral distance of the loss at several scales, or a distance "
+        "by features that is larger by more than a twentieth."
     ),
     full=Study(cases=FULL, expected=expected(*FULL)),
     quick=Study(
         cases={"128 px": arms(128, 3200, "sampling.steps=16", **QUICKLY)}, expected=expected("128 px"),
     ),
-    columns=("KID-EffNet", "spectral distance", "KID-STLPIPS", "FD-EffNet", "training seconds"),
+    columns=("KID-EffNet", "spectral distance", "KID-STLPIPS", "FD-EffNet"),
 )

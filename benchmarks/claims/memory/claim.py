@@ -31,12 +31,10 @@ CLAIM = Claim(
     name="memory",
     title="Samples are new: they are no nearer to the images trained on than images held out are.",
     about=(
-        f"Every fourth image is held out, whole. `near copies` is the share of samples that are nearer to some "
-        f"training image, by "
-        f"EfficientNet-Lite0, than {1 - NEAR:.0%} of the held-out images are to theirs: {NEAR:g} for new pictures, 1 "
-        f"for copies. Held-out "
-        "images of a data set with near duplicates, such as two drawings of one clock, are near to training images "
-        "themselves."
+        "Every fourth image is held out, whole. `near copies` is the share of samples that are nearer to some "
+        f"training image, by EfficientNet-Lite0, than {1 - NEAR:.0%} of the held-out images are to theirs: {NEAR:g} "
+        "for new pictures, 1 for copies. Held-out images of a data set with near duplicates, such as two drawings of "
+        "one clock, are near to training images themselves."
     ),
     refuted=f"A share of near copies above {BOUND:g}.",
     full=Study(cases=FULL, expected=tuple(

@@ -6,6 +6,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
+from math import sqrt
 from pathlib import Path
 from typing import final
 
@@ -81,7 +82,7 @@ def _efficientnet_lite0() -> Callable[[Tensor], Tensor]:
 @lru_cache(maxsize=1)
 def _stlpips() -> Callable[[Tensor], Tensor]:
     network = perceptual("stlpips-alex", "features")
-    root = sum(len(head) for head in network.heads) ** 0.5  # so that kernels of unit vectors are not all near 1
+    root = sqrt(sum(len(head) for head in network.heads))  # so that kernels of unit vectors are not all near 1
 
     def features(images: Tensor) -> Tensor:
         size = (STLPIPS_SIDE, STLPIPS_SIDE)
@@ -134,9 +135,9 @@ def _dinov2(size: str, dimensions: int) -> Extractor:
 #: Extractors by their names on the command line.
 #:
 #: EfficientNet-Lite0 (ImageNet) comes with the extra `eval`; images are resized to 224×224 (bicubic, antialiased),
-#: whatever their shape. `stlpips-alex` comes with the extra `codec`: all stages of an AlexNet whose distances agree with
-#: what people see (ST-LPIPS, Ghildyal and Liu 2022), of images resized to 128×128: it judges colours and textures, and
-#: not where things are. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
+#: whatever their shape. `stlpips-alex` comes with the extra `codec`: all stages of an AlexNet whose distances agree
+#: with what people see (ST-LPIPS, Ghildyal and Liu 2022), of images resized to 128×128: it judges colours and textures,
+#: and not where things are. The others are torch-fidelity's (extra `fidelity`), which resizes as TensorFlow 1 did, to
 #: 299×299 and 224×224: with InceptionV3 that is the FID of Heusel et al. 2017 and the KID of Bińkowski et al. 2018.
 #: Their weights are fetched once, if there is a connection, and kept where torch.hub keeps its own; the network of
 #: DINOv2 is code from GitHub that torch.hub fetches too, and runs.
