@@ -95,7 +95,7 @@ def recorded(claim: Claim, form: Form, results: Results, records: list[Record]) 
     kept = Results.of(claim.recorded(form).file, records)
     kept.write(kept.file)
     if form is Form.FULL or not len(claim.recorded(Form.FULL)):
-        drawn(claim, records)
+        drawn(claim, form, records)
         pictures(claim, form)
     print(f"recorded: {len(records)} of {len(results)} results in {kept.file}")
 

@@ -16,11 +16,12 @@ FIGURES = Path("docs/img/claims")
 ACROSS = 3
 
 
-def drawn(claim: Claim, records: Sequence[Record]) -> Path:
+def drawn(claim: Claim, form: Form, records: Sequence[Record]) -> Path:
     """Draw the first metric of a claim's table."""
     metric = claim.columns[0]
     cases = list(dict.fromkeys(record.case for record in records if metric in record.metrics))
-    figure, axes = panels(len(cases), claim.title, columns=min(ACROSS, len(cases)))
+    title = f"{claim.name}, {form} form"
+    figure, axes = panels(len(cases), title, columns=min(ACROSS, len(cases)))
     for ax, case in zip(axes, cases, strict=True):
         mine = [record for record in records if record.case == case and metric in record.metrics]
         arms = list(dict.fromkeys(record.arm for record in mine))
@@ -31,7 +32,7 @@ def drawn(claim: Claim, records: Sequence[Record]) -> Path:
         ax.set_xticks(range(len(arms)), arms, rotation=20, ha="right")
         ax.set_xlim(-0.6, len(arms) - 0.4)
         low, high = ax.get_ylim()
-        ax.set_ylim(min(0.0, low), high)
+        ax.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
         dress(ax, title=case, x="", y=metric)
     file = FIGURES / f"{claim.name}.png"
     file.parent.mkdir(parents=True, exist_ok=True)

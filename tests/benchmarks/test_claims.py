@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
-from benchmarks.claims import CLAIMS, page
+from benchmarks.claims import CLAIMS, figure, page
 from benchmarks.claims.claim import Claim, Form, Study
 from benchmarks.claims.records import Record, Results, Summary, summary
 from benchmarks.claims.tables import compared, markdown, within
@@ -161,6 +162,18 @@ def test_the_v_loss_is_the_ε_loss_by_its_weight():
         if logsnr in LEVELS:
             alpha, _ = VariancePreserving().alpha_sigma(torch.tensor(logsnr))
             assert_close(found[logsnr], eps_loss / float(alpha) ** 2, rtol=1e-4, atol=0)
+
+
+def test_a_figure_has_a_panel_a_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(figure, "FIGURES", tmp_path)
+    job = Counting(tmp_path / "log")
+    file = figure.drawn(claim_of(job), Form.QUICK, records(ours=(1.0, 2.0), theirs=(3.0, 4.0)))
+    with Image.open(file) as one:
+        width = one.width
+    more = [replace(record, case=case) for case in "cd" for record in records(ours=(1.0, 2.0))]
+    with Image.open(figure.drawn(claim_of(job), Form.QUICK, more)) as two:
+        assert two.width == pytest.approx(2 * width, rel=0.01)
+    assert figure.pictures(claim_of(job), Form.QUICK) is None
 
 
 @pytest.mark.parametrize("name", CLAIMS)
