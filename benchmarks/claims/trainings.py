@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from hashlib import sha256
 from math import exp
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean
 from typing import Any, final
 
 import torch
@@ -135,7 +135,10 @@ class Judged:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Train with these settings, which hold images out: the v-loss of `number` of these, and of images trained on."""
+    """Train with these settings, which hold images out: the v-loss of `number` of these, and of images trained on.
+
+    Levels count alike, by the geometric mean: a mean would be that of the cleanest one, where errors of x weigh most.
+    """
 
     config: RunConfig
     number: int = 128
@@ -152,7 +155,7 @@ class Fitted:
         for name, images in (("held out", unseen), ("trained on", seen)):
             by_level = v_loss(model, images, self.number)
             scores |= {f"v-loss at λ = {level:g}, {name}": loss for level, loss in by_level.items()}
-            scores[f"v-loss, {name}"] = mean(by_level.values())
+            scores[f"v-loss, {name}"] = geometric_mean(by_level.values())
         return {**scores, **_spent(model, folder)}
 
 

@@ -29,7 +29,7 @@ CLAIM = Claim(
     about=(
         f"64 px behind a 2× wavelet stem, {SHORT:,} emoji, every tenth held out: six blocks each way are shared out "
         "between 32×32 cells, 32 wide, and 16×16, 64 wide, where a block costs as many multiplications. Judged by the "
-        "v-loss of 128 held-out images, the mean of λ = −6, −3, 0, 3, 6."
+        "v-loss of 128 held-out images, the geometric mean of λ = −6, −3, 0, 3, 6."
     ),
     refuted="A lower held-out loss with more of the blocks above.",
     full=Study(cases={"64 px": arms(SHORT)}, expected=EXPECTED),

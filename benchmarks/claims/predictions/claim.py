@@ -66,7 +66,7 @@ CLAIM = Claim(
         "Patches: a ViT at 64 px on patches of 16×16 pixels, 768 numbers through 192 channels, on 25,600 emoji. "
         f"Optimizers: three small networks at 32 px on {SHORT:,} emoji, v-prediction, the learning rate of Muon that "
         "of the recipes and of AdamW the best of three. Every tenth emoji is held out; judged by the v-loss of 128 of "
-        "these, the mean of λ = −6, −3, 0, 3, 6."
+        "these, the geometric mean of λ = −6, −3, 0, 3, 6."
     ),
     refuted="A lower held-out loss with v or ε from such patches, or with AdamW at any of its rates.",
     full=Study(cases=FULL, expected=expected(*NETWORKS, rates=tuple(RATES))),
