@@ -45,8 +45,8 @@ CLAIM = Claim(
     title="Where images are few, dropout helps, and at the low resolutions alone.",
     about=(
         "Every second photograph (157, 32×64 px, 19,200 images seen) or texture (706, 32 px, 25,600 seen) is held out; "
-        "two blocks each way at 16×16 cells, two at 8×8. Judged by the v-loss of 128 held-out images or all, the mean "
-        "of λ = −6, −3, 0, 3, 6."
+        "two blocks each way at 16×16 cells, two at 8×8. Judged by the v-loss of 128 held-out images or all, the "
+        "geometric mean of λ = −6, −3, 0, 3, 6."
     ),
     refuted="A lower held-out loss without dropout, or with dropout at 16×16 cells too.",
     full=Study(cases=FULL, expected=expected(*FULL)),
