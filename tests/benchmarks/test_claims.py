@@ -181,6 +181,7 @@ def test_every_claim_says_what_would_refute_it(name: str):
     claim = CLAIMS[name]
     assert claim.refuted
     assert claim.title.endswith(".")
+    assert isinstance(claim.columns, tuple)
     for form in Form:
         study = claim.study(form)
         assert study.seeds >= 3
