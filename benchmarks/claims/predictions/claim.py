@@ -49,7 +49,9 @@ def optimizers(network: str, images: int, *rates: str) -> dict[str, Fitted]:
 
 
 PATCHES = "16×16 patches"
-FULL: dict[str, Mapping[str, Job]] = {PATCHES: patches(25_600), **{name: optimizers(name, SHORT, *RATES) for name in NETWORKS}}
+FULL: dict[str, Mapping[str, Job]] = {
+    PATCHES: patches(25_600), **{name: optimizers(name, SHORT, *RATES) for name in NETWORKS},
+}
 QUICK: dict[str, Mapping[str, Job]] = {
     PATCHES: patches(6400, **QUICKLY), "ViT": optimizers("ViT", 1600, "AdamW, 1e-3"),
 }
