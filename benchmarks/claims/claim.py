@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, final
 
@@ -79,7 +79,7 @@ class Claim:
     full: Study
     quick: Study
     columns: tuple[str, ...]
-    remarks: str = field(default="")
+    remarks: str = ""
 
     def study(self, form: Form) -> Study:
         """The study of a form."""

@@ -26,7 +26,7 @@ from benchmarks.claims.trainings import DATA
 PACKAGES = {"photographs": "endless-sky-data", "textures": "supertuxkart-data"}
 #: Textures are cut to squares of this side; smaller ones are left out.
 SIDE = 256
-#: The photographs' names in their package begin with one of these.
+#: The photographs' names in their package.
 PLACES = (Path(__file__).parent / "photographs.txt").read_text(encoding="utf-8").split()
 
 

@@ -13,7 +13,7 @@ import torch
 
 from snrise.files import write_atomically
 
-__all__ = ["Record", "Results", "Summary", "machine", "summary"]
+__all__ = ["Record", "Results", "Summary", "machine", "summary", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +59,6 @@ class Results:
         stored = json.loads(file.read_text(encoding="utf-8"))["records"] if file.exists() else []
         self._records = [Record(**one) for one in stored]
 
-    @classmethod
-    def of(cls, file: Path, records: Sequence[Record]) -> "Results":
-        """Records for a file, whatever is in it."""
-        results = cls(file)
-        results._records = list(records)
-        return results
-
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
 
@@ -81,13 +74,14 @@ class Results:
         """Add a record in place of one of the same case, arm and seed."""
         place = record.case, record.arm, record.seed
         self._records = [r for r in self._records if (r.case, r.arm, r.seed) != place] + [record]
-        self.write(self.file)
+        write(self._records, self.file)
 
-    def write(self, file: Path) -> None:
-        """Write all of them to a file."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        document = {"records": [asdict(record) for record in self._records]}
-        write_atomically(file, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+def write(records: Sequence[Record], file: Path) -> None:
+    """Make records the content of a file of results."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    document = {"records": [asdict(record) for record in records]}
+    write_atomically(file, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def summary(records: Sequence[Record], case: str, arm: str, metric: str) -> Summary | None:

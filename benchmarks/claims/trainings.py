@@ -187,7 +187,7 @@ def _spent(model: Trained, folder: Path) -> dict[str, float]:
 
 def _samples(model: Trained, folder: Path, number: int) -> Tensor:
     """Samples of a run with its own settings; the first 16 go to a file beside it."""
-    samples = torch.cat(list(model.samples(number)))
+    samples = model.sample(number)
     plots.sample_grid(samples[:16], columns=8).save(folder / "samples.png")
     return samples
 

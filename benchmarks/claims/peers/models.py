@@ -13,6 +13,7 @@
   `layers`, `models`, `sampling` and `utils` are imported, which need none of these.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -68,9 +69,9 @@ class Diffusers(Peer):
     betas: ClassVar = (0.95, 0.999)
     weight_decay: ClassVar = 1e-6
 
+    @abstractmethod
     def predicted(self, network: nn.Module, z: Tensor, steps: Tensor) -> Tensor:
         """The noise [b 3 side side] of z at steps [b]."""
-        raise NotImplementedError
 
     def loss(self, network: nn.Module, x: Tensor) -> Tensor:
         scheduler, eps = _ddpm(), torch.randn_like(x)

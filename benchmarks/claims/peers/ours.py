@@ -59,7 +59,7 @@ class Snrise:
         model, _ = trainings.trained(self.config(order.rate, order.images), order.seed)
         way = [f"sampling.sampler={SAMPLERS[order.way.sampler]}", f"sampling.steps={order.way.steps}"]
         started = time.perf_counter()
-        pictures = torch.cat(list(model.with_sampling(way).samples(order.pictures, seed=order.seed)))
+        pictures = model.with_sampling(way).sample(order.pictures, seed=order.seed)
         seconds = time.perf_counter() - started
         return Made(pictures, len(pictures) / seconds)
 

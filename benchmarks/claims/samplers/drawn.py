@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.claim import RUNS
@@ -77,7 +76,7 @@ class Drawn:
         model = replace(model, config=replace(model.config, sampling=self._sampling))
         count = _Count()
         with model.network.register_forward_pre_hook(count):
-            samples = torch.cat(list(model.samples(self.pictures, seed=seed)))
+            samples = model.sample(self.pictures, seed=seed)
         self.picture(seed).parent.mkdir(parents=True, exist_ok=True)
         plots.sample_grid(samples[:16], columns=8).save(self.picture(seed))
         return {**judged(samples, model.data()), "evaluations": count.images / self.pictures}
