@@ -22,9 +22,9 @@ LOADS = (
 #: By file: weights in packages that others made, and the claims' own trainings of peers, as PyTorch's files, read as
 #: tensors alone, which refuses everything else; and what the model card shows, a text.
 KNOWN = {
-    "snrise/metrics/perception.py": 'torch.load(file, map_location="cpu", weights_only=True)',
+    "metrics/perception.py": 'torch.load(file, map_location="cpu", weights_only=True)',
     "claims/peers/training.py": "torch.load(file, weights_only=True)",
-    "snrise/sharing/card.py": """f'pipeline = DiffusionPipeline.from_pretrained("{repository}", trust_remote_code=True)\\n'""",
+    "sharing/card.py": """f'pipeline = DiffusionPipeline.from_pretrained("{repository}", trust_remote_code=True)\\n'""",
 }
 
 

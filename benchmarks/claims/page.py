@@ -1,6 +1,5 @@
 """docs/evidence.md and its machine-readable summary, from the recorded results: no figure is typed by hand."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from benchmarks.claims.claim import Claim, Form
 from benchmarks.claims.figure import FIGURES
 from benchmarks.claims.records import Record
 from benchmarks.claims.tables import markdown
+from benchmarks.claims.texts import write_json
 from benchmarks.claims.verdict import Outcome, together
 from snrise.files import write_atomically
 
@@ -22,7 +22,7 @@ INTRODUCTION = Path(__file__).parent / "introduction.md"
 def write() -> None:
     """Write page and summary."""
     told = summarised()
-    write_atomically(SUMMARY, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(told, SUMMARY)
     write_atomically(PAGE, rendered(told).encode())
 
 

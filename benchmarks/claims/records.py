@@ -1,6 +1,5 @@
 """What was measured: a record for each case, arm and seed, in a JSON file that is added to after an interruption."""
 
-import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from snrise.files import write_atomically
+from benchmarks.claims.texts import read_json, write_json
 
 __all__ = ["Record", "Results", "Summary", "machine", "summary", "write"]
 
@@ -56,8 +55,7 @@ class Results:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        stored = json.loads(file.read_text(encoding="utf-8"))["records"] if file.exists() else []
-        self._records = [Record(**one) for one in stored]
+        self._records = [Record(**one) for one in read_json(file).get("records", [])]
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
@@ -79,9 +77,7 @@ class Results:
 
 def write(records: Sequence[Record], file: Path) -> None:
     """Make records the content of a file of results."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    document = {"records": [asdict(record) for record in records]}
-    write_atomically(file, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json({"records": [asdict(record) for record in records]}, file)
 
 
 def summary(records: Sequence[Record], case: str, arm: str, metric: str) -> Summary | None:

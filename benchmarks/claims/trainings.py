@@ -1,10 +1,8 @@
 """Jobs that train a network: judged by its samples, or by its fit of images that it has not seen."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from math import exp
 from pathlib import Path
 from statistics import geometric_mean
@@ -13,6 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from benchmarks.claims.texts import digest, one_line
 from snrise import documents, experiment, plots
 from snrise._errors import SnriseError
 from snrise.config import RunConfig
@@ -69,8 +68,7 @@ def trained(config: RunConfig, seed: int) -> tuple[Trained, Path]:
 def folder_of(config: RunConfig, seed: int) -> Path:
     """The folder of a run: its name, the size of its images, a digest of all settings, and the seed."""
     side = "x".join(map(str, config.data.resolution))
-    digest = sha256(_told(config).encode()).hexdigest()[:8]
-    return TRAINED / f"{config.name}-{side}-{digest}" / f"seed{seed}"
+    return TRAINED / f"{config.name}-{side}-{digest(_told(config))}" / f"seed{seed}"
 
 
 def seconds(folder: Path) -> float:
@@ -205,4 +203,4 @@ def _told(config: RunConfig) -> str:
     document: dict[str, Any] = plain(replace(config, seed=0))
     for key in ("log", "made_with", "seed"):
         document.pop(key, None)
-    return json.dumps(document, ensure_ascii=False, sort_keys=True)
+    return one_line(document)

@@ -1,6 +1,5 @@
 """One training in several ways, by documented commands, and how far its weights are from those of the first."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import final
 
@@ -20,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.claims.claim import RUNS
+from benchmarks.claims.texts import digest, one_line
 from snrise import documents
 from snrise._errors import SnriseError
-from snrise.construct import plain
 from snrise.runs import RunFolder, summarize
 from snrise.training import latest
 
@@ -69,7 +67,7 @@ class Trainings:
         return _document(self.recipe, self.overrides)
 
     def __call__(self, seed: int) -> Mapping[str, float]:
-        place = self.folder / sha256(self._trained.encode()).hexdigest()[:8] / f"seed{seed}"
+        place = self.folder / digest(self._trained) / f"seed{seed}"
         whole, mine = place / "whole", place / self.way.name.lower()
         if not whole.exists():  # one that was interrupted is no run without a break
             shutil.rmtree(begun := place / "whole-begun", ignore_errors=True)
@@ -101,7 +99,7 @@ class Trainings:
 @lru_cache
 def _document(recipe: str, overrides: tuple[str, ...]) -> str:
     """All settings of a run, as one line."""
-    return json.dumps(plain(documents.load(recipe, overrides)), ensure_ascii=False, sort_keys=True)
+    return one_line(documents.load(recipe, overrides))
 
 
 def _command(processes: int, arguments: list[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """What is said of a training beforehand, and what then happens: its time, its speed and its memory."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -10,20 +9,18 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import final
 
 from benchmarks import memory
 from benchmarks.claims.claim import RUNS
+from benchmarks.claims.texts import digest, one_line, read_json, write_json
 from benchmarks.claims.trainings import seconds
 from snrise import planning
 from snrise._errors import SnriseError
 from snrise.config import RunConfig, to_yaml
-from snrise.construct import plain
 from snrise.documents import load
 from snrise.experiment import Experiment
-from snrise.files import write_atomically
 from snrise.planning.asking import asked
 from snrise.quantities import parse_time
 from snrise.runs import summarize
@@ -84,7 +81,7 @@ class Time:
 
     def run(self, seed: int) -> tuple[Path, float]:
         """The folder of the run, and the seconds that it took; one that is there is not trained again."""
-        place = self.folder / sha256(self.settings.encode()).hexdigest()[:8] / f"seed{seed}"
+        place = self.folder / digest(self.settings) / f"seed{seed}"
         note = place / "seconds.json"
         if not note.exists():
             shutil.rmtree(place, ignore_errors=True)
@@ -94,8 +91,8 @@ class Time:
             ) as process:
                 assert process.stdout is not None
                 took = spent(process.stdout)
-            write_atomically(note, json.dumps(took).encode())
-        return place, float(json.loads(note.read_text(encoding="utf-8")))
+            write_json(took, note)
+        return place, float(read_json(note))
 
 
 @final
@@ -128,7 +125,7 @@ class Memory:
     @cached_property
     def settings(self) -> str:
         config, classes = self._asked
-        return f"peak of {json.dumps(plain(config), sort_keys=True, ensure_ascii=False)}, {classes} classes"
+        return f"peak of {one_line(config)}, {classes} classes"
 
     @property
     def _asked(self) -> tuple[RunConfig, int | None]:

@@ -1,21 +1,19 @@
 """Trainings for so many seconds of the machine at hand: their lengths are measured once, and kept."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
 from benchmarks.claims.claim import RUNS
 from benchmarks.claims.records import machine
+from benchmarks.claims.texts import digest, read_json, write_json
 from benchmarks.claims.trainings import Judged, seconds, trained
 from snrise import documents, growing
 from snrise.config import RunConfig, parse
 from snrise.experiment import Experiment
-from snrise.files import write_atomically
 from snrise.models import located
 from snrise.runs import Pace, measure
 from snrise.runs.starting import with_data
@@ -71,22 +69,21 @@ class Lengths:
 
     def __call__(self, config: RunConfig, seconds: float) -> int:
         """Whole batches that this machine trains in the time."""
-        stored = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        stored = read_json(self.file)
         here = stored.setdefault(machine(), {})
         name = f"{config.name}, {seconds:g} s, {_digest(config)}"
         if name not in here:
             # Nothing is drawn while these train.
             pace = Pace(measure(Experiment.of(config), grids=False).images_per_second, 0.0, every=1)
             here[name] = pace.images(seconds, config.training.batch)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.file, (json.dumps(stored, indent=1, ensure_ascii=False) + "\n").encode())
+            write_json(stored, self.file)
         return int(here[name])
 
 
 def _digest(config: RunConfig) -> str:
     """Of all that the speed depends on: not of the weights at the beginning."""
     alike = replace(config, training=replace(config.training, start=None))
-    return sha256(Judged(config=alike).settings.encode()).hexdigest()[:8]
+    return digest(Judged(config=alike).settings)
 
 
 @final
@@ -152,7 +149,7 @@ class Grown:
 
 def _picture(settings: str, seed: int) -> Path:
     """Where the samples of settings are, whose training's folder has a length in its name."""
-    return FOLDER / "samples" / f"{sha256(settings.encode()).hexdigest()[:8]}-seed{seed}.png"
+    return FOLDER / "samples" / f"{digest(settings)}-seed{seed}.png"
 
 
 def _keep(picture: Path, place: Path) -> None:

@@ -8,13 +8,12 @@ pace is the batch over the median time of the steps in five seconds, behind a fe
 """
 
 import argparse
-import json
 
 from benchmarks.claims.claim import RUNS
 from benchmarks.claims.peers.contender import Contender
 from benchmarks.claims.peers.systems import SIDES, SYSTEMS
 from benchmarks.claims.records import machine
-from snrise.files import write_atomically
+from benchmarks.claims.texts import read_json, write_json
 
 __all__ = ["PACES", "pace_of"]
 
@@ -25,11 +24,11 @@ SECONDS = 5.0
 
 def pace_of(contender: Contender, again: bool = False) -> float:
     """Images a second, from the file or measured now."""
-    paces = json.loads(PACES.read_text(encoding="utf-8")) if PACES.exists() else {}
+    paces = read_json(PACES)
     here, name = machine(), repr(contender)
     if again or name not in paces.get(here, {}):
         paces.setdefault(here, {})[name] = round(contender.pace(SECONDS), 2)
-        write_atomically(PACES, (json.dumps(paces, indent=1, ensure_ascii=False) + "\n").encode())
+        write_json(paces, PACES)
     pace: float = paces[here][name]
     return pace
 

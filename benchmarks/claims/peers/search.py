@@ -8,7 +8,6 @@ with the best of the four. The lowest KID-EffNet of 256 samples is chosen. All t
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +18,8 @@ from benchmarks.claims.peers.contender import Contender, Made, Order, System, Wa
 from benchmarks.claims.peers.pace import pace_of
 from benchmarks.claims.peers.systems import SIDES, SYSTEMS
 from benchmarks.claims.records import machine
+from benchmarks.claims.texts import read_json, write_json
 from benchmarks.claims.trainings import judged
-from snrise.files import write_atomically
 
 __all__ = ["CHOICES", "JUDGE", "Choice", "choice", "chosen", "search", "settle"]
 
@@ -73,7 +72,7 @@ def choice(trials: list[Trial]) -> Choice:
 
 def chosen(name: str, side: int) -> Choice | None:
     """What is kept of a search; None where there was none."""
-    kept = _kept().get(name, {}).get(str(side))
+    kept = read_json(CHOICES).get(name, {}).get(str(side))
     return None if kept is None else choice(kept["trials"])
 
 
@@ -84,11 +83,11 @@ def settle(name: str, side: int, again: bool = False) -> Choice:
         return before
     system = SYSTEMS[name]
     trials = search(system, side, lambda one: _trial(system.sizes[side][one.size], one))
-    kept = _kept()
+    kept = read_json(CHOICES)
     kept.setdefault(name, {})[str(side)] = {
         "seconds": SECONDS, "pictures": PICTURES, "machine": machine(), "trials": trials,
     }
-    write_atomically(CHOICES, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(kept, CHOICES)
     return choice(trials)
 
 
@@ -99,10 +98,6 @@ def _trial(contender: Contender, one: Choice) -> Trial:
     scores = judged(made.pictures, pictures_of(contender.side))
     shown = {name: round(value, 4) for name, value in scores.items() if name.startswith("KID")}
     return {"images": images, "images per second": pace, "parameters": contender.parameters(), **shown}
-
-
-def _kept() -> dict[str, Any]:
-    return json.loads(CHOICES.read_text(encoding="utf-8")) if CHOICES.exists() else {}
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.claims.peers.contender import BATCH, HALF_LIFE, WARMUP, Made, Order, Way, pictures_of
+from benchmarks.claims.texts import digest
 from snrise._errors import SnriseError
 from snrise.cpu import keep_freed_memory
 from snrise.data import to_float, to_uint8
@@ -85,8 +85,8 @@ class Peer(ABC):
         return Made(pictures, len(pictures) / seconds)
 
     def _name(self, order: Order) -> str:
-        text = f"{self!r} {order.rate} {order.images}"
-        return f"{type(self).__name__}-{self.side}-{sha256(text.encode()).hexdigest()[:8]}"
+        told = digest(f"{self!r} {order.rate} {order.images}")
+        return f"{type(self).__name__}-{self.side}-{told}"
 
 
 class Training:

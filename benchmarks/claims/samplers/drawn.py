@@ -1,10 +1,8 @@
 """Pictures of the built-in `emoji-32`, by a sampler on so many network evaluations."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import final
 
@@ -12,12 +10,12 @@ from torch import Tensor, nn
 
 from benchmarks.claims.claim import RUNS
 from benchmarks.claims.records import Record
+from benchmarks.claims.texts import digest, one_line
 from benchmarks.claims.trainings import judged
 from benchmarks.claims.verdict import Expectation, Finding
 from snrise import plots
 from snrise._errors import require
 from snrise.config import Sampling
-from snrise.construct import plain
 from snrise.models import located
 from snrise.samplers import Ancestral, Ddim, DpmSolverPP, Heun, Sampler
 from snrise.trained import load, saved
@@ -63,8 +61,7 @@ class Drawn:
 
     @cached_property
     def settings(self) -> str:
-        sampling = json.dumps(plain(self._sampling), sort_keys=True)
-        return f"{MODEL} {_model()[0]}, {sampling}, {self.pictures} pictures"
+        return f"{MODEL} {_model()[0]}, {one_line(self._sampling)}, {self.pictures} pictures"
 
     @property
     def _sampling(self) -> Sampling:
@@ -83,7 +80,7 @@ class Drawn:
 
     def picture(self, seed: int) -> Path:
         """The file with its first samples."""
-        return RUNS / "samplers" / "samples" / f"{sha256(self.settings.encode()).hexdigest()[:8]}-seed{seed}.png"
+        return RUNS / "samplers" / "samples" / f"{digest(self.settings)}-seed{seed}.png"
 
 
 class _Count:
