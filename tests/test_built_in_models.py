@@ -21,6 +21,7 @@ def test_there_is_one_for_the_default_recipe():
     assert "emoji-32" in NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_a_trained_denoiser(name):
     path = models.models()[name]

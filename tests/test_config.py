@@ -150,6 +150,7 @@ def test_a_text_that_looks_like_something_else_survives(name, tmp_path):
     assert load(str(tmp_path / "config.yaml")) == given_config
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(path=st.sampled_from(PATHS), value=ANYTHING)
 def test_random_changes_give_settings_that_survive_yaml_or_the_one_error(path, value):

@@ -152,6 +152,7 @@ def held(keep):
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's")
 def test_freed_memory_stays_with_the_process():
     """Of 160 MB that were used and freed.

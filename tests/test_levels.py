@@ -21,6 +21,7 @@ def test_stratified_puts_one_time_in_each_part(count):
         assert (times <= edges + 1 / count + 1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stratified", [True, False])
 def test_times_are_uniform(stratified):
     """By Kolmogorov and Smirnov, one time of each batch so that the parts do not make it too even."""

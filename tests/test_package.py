@@ -49,6 +49,7 @@ def test_importing_it_imports_nothing_large():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "snrise", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == snrise.__version__

@@ -340,6 +340,7 @@ def test_curves_are_drawn_and_follow_the_log(shown, names):
     assert picture(view, "Curves of tiny") != before
 
 
+@pytest.mark.slow
 def test_a_plan(shown):
     view = shown()
     tab(view, "Plan")
@@ -383,6 +384,7 @@ def controls(view):
             if not node["ignored"] and node.get("role", {}).get("value") in CONTROLS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_the_accessibility_tree_names_every_control(shown, name):
     """Before a job, and after it, with what it shows."""

@@ -223,6 +223,7 @@ def test_the_stamp_changes_with_the_log(trained):
     assert jobs.stamp(trained) != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"resolution": "32x64", "batch": 8}])
 def test_a_plan_is_what_its_command_says(changes):
     costs = jobs.planned("emoji-32", "h100", Shelf.of(), **changes)
@@ -235,6 +236,7 @@ def test_a_plan_is_what_its_command_says(changes):
     assert {"a million images", "schedule", "most at a time"} <= {name for name, _ in costs.rows}
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_says_what_would():
     costs = jobs.planned("emoji-64-stem", "4090", Shelf.of(), batch=20_000)
     assert "does not fit:" in costs.warnings

@@ -140,6 +140,7 @@ def test_training_lowers_the_error():
     assert last < 0.7 * first
 
 
+@pytest.mark.slow
 def test_the_critic_learns_to_tell_reconstructions_from_images():
     settings = config("training.images=320", "objective.critic_start=0", "objective.adversarial=1e-6")
     reports = list(train(begun(settings, CPU), batches(settings), Judge.of(settings, CPU), images=320))

@@ -38,6 +38,7 @@ def trained(folder, *overrides, steps=None):
     return reports
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [
     (), ("autoencoder.kind=vq", "training.crop=24"), ("autoencoder.kind=dc", "training.optimizer=muon"),
 ], ids=["kl", "vq", "dc with muon"])
@@ -118,6 +119,7 @@ def broken(data, at):
     object.__setattr__(data, "batches", batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("action", "seen"), [("skip", 44), ("rollback", 44)])
 def test_a_step_that_is_not_finite_is_dropped(tmp_path, action, seen):
     told = []

@@ -45,6 +45,7 @@ def trained(config, folder, steps=None):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_ends_as_one_that_is_not(settings, tmp_path):
     trained(settings(), tmp_path / "whole")
     for steps in (1, 2, None):
@@ -82,6 +83,7 @@ def test_exported_weights_sample_alike(settings, tmp_path):
     assert torch.equal(snrise.load(tmp_path / "run").sample(2), snrise.load(file).sample(2))
 
 
+@pytest.mark.slow
 def test_its_cost_is_planned_without_encoding_anything(settings):
     config = settings()
     plan = planning.plan(Experiment.imagined(config, 1), planning.device("h100"))
@@ -89,6 +91,7 @@ def test_its_cost_is_planned_without_encoding_anything(settings):
     assert plan.config.shape == config.shape
 
 
+@pytest.mark.slow
 def test_several_processes_train_the_run_of_one(tmp_path):
     made = coded.latent(coded.saved(tmp_path / "codec"), *SHORT, f"data.cache_folder={tmp_path}",
                         "network.levels.0.dropout=0.0", "data.flip=false")

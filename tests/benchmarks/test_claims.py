@@ -154,6 +154,7 @@ def test_tables_show_means_and_agreement(tmp_path):
     assert "beyond its spread" in compared(claim, far, known)
 
 
+@pytest.mark.slow
 def test_the_v_loss_is_the_ε_loss_by_its_weight():
     """As v = αε − σx, its error is that of ε over α: 1/α² = 1 + 1/SNR. `fit` measures the other."""
     model = load("emoji-32")
@@ -218,6 +219,7 @@ def test_data_that_is_not_there_is_named(tmp_path, monkeypatch):
         trained(settings, 0)
 
 
+@pytest.mark.slow
 def test_the_command_lists_claims_and_knows_no_others():
     command = [sys.executable, "-m", "benchmarks.claims"]
     told = subprocess.run([*command, "--list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

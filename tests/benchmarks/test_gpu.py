@@ -37,6 +37,7 @@ def rows(tmp_path):
     return json.loads((tmp_path / "gpu.json").read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_throughput_and_training(gpu, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu.gpu_training, "GRACE", FOREVER)
     for part in ("throughput", "training"):
@@ -53,6 +54,7 @@ def test_throughput_and_training(gpu, tmp_path, capsys, monkeypatch):
     assert len(rows(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_a_chain_begins_each_recipe_with_the_weights_of_the_one_before(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.gpu_training, "GRACE", FOREVER)
     assert gpu.child("training", reduced(gpu, tmp_path, "--train", "emoji-32", "emoji-64")) == 0
@@ -63,6 +65,7 @@ def test_a_chain_begins_each_recipe_with_the_weights_of_the_one_before(gpu, tmp_
     assert all(torch.equal(inner[name], weight) for name, weight in low.state_dict().items())
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_errors_are_rows(gpu):
     def greedy(halved):
         if halved < 2:

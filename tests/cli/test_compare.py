@@ -46,6 +46,7 @@ def points():
     return json.loads(Path("out/comparison.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_comparison(tmp_path):
     output = compare("--images", 32, "--seeds", 2, "--points", 2)
     found = points()
@@ -74,6 +75,7 @@ def test_the_same_command_again_does_nothing_new(monkeypatch):
     assert points() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_goes_on_as_if_it_never_stopped(tmp_path):
     arms = {"v": config("training.images=32")}
     whole, cut = (Comparison(folder=tmp_path / name, arms=arms, seeds=1, number=8, extractor=POOLED, points=2)

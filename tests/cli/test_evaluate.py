@@ -76,6 +76,7 @@ def test_the_settings_of_sampling_count(monkeypatch):
     assert steps == [4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [["sampling.upsample=2"], ["--resolution", "32"]])
 def test_larger_pictures_than_trained_are_compared_with_larger_images(tmp_path, how):
     few = ("-n", 24, "--held-out", 2, "--seed", 3)

@@ -45,6 +45,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_as_by_one_process(run, tmp_path):
     """With batches given, samples, features and reference are the same bits; held-out images are cut otherwise."""
     found, said, out = {}, {}, tmp_path / "report"
@@ -66,6 +67,7 @@ def test_a_run_is_judged_as_by_one_process(run, tmp_path):
     assert files(tmp_path / "cache 1") == files(tmp_path / "cache 2")
 
 
+@pytest.mark.slow
 def test_a_reference_that_the_first_has_is_the_others(run, tmp_path):
     arguments = ("evaluate", run, "-n", 6, "--held-out", 2, "--out", tmp_path / "report")
     first = told(tmp_path, 2, *arguments)
@@ -75,6 +77,7 @@ def test_a_reference_that_the_first_has_is_the_others(run, tmp_path):
     assert file.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_folder_is_judged_as_by_one_process(tmp_path):
     (tmp_path / "pictures").mkdir()
     for i, image in enumerate(experiment.dataset(config()).images(range(70))):  # a batch of 64 and one of 6
@@ -91,6 +94,7 @@ def without_times(lines):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_that_of_one_process(run, tmp_path):
     found, printed = {}, {}
     for size in (1, 2):
@@ -122,6 +126,7 @@ def test_an_interrupted_process_ends_all(run, tmp_path):
     assert processes.said(1) == ""
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_all(run, tmp_path):
     out = tmp_path / "out"
     processes = together.start(tmp_path / "said", 2, with_cheap_features, tmp_path / "cache", "sweep", run, "-n", 12,

@@ -55,6 +55,7 @@ def test_a_pipeline_of_diffusers_samples_as_the_run_does(monkeypatch, capsys):
     assert told.startswith("--out: got 'deep/pipeline'; allowed: a folder that is not there yet")
 
 
+@pytest.mark.slow
 def test_a_built_in_name_is_sampled_judged_and_begun_with(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "FOLDER", tmp_path / "models")
     monkeypatch.setitem(FEATURES, "pooled", POOLED)
@@ -88,6 +89,7 @@ def test_what_a_file_says_of_itself(tmp_path, monkeypatch):
     assert "images seen    8\n" in command("show", next((tmp_path / "run" / "checkpoints").iterdir()))
 
 
+@pytest.mark.slow
 def test_an_average_of_another_width_is_put_together(tmp_path):
     """From those that a run keeps with its checkpoints; a run without any says what is missing."""
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)

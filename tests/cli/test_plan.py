@@ -19,6 +19,7 @@ def run(*arguments):
     return command("plan", *arguments)
 
 
+@pytest.mark.slow
 def test_table_memory_time_and_picture(tmp_path):
     text = run("tiny.yaml", "--device", "h100", "--out", "out/plan.png")
     lines = text.splitlines()
@@ -38,18 +39,21 @@ def test_table_memory_time_and_picture(tmp_path):
     assert min(size_of(tmp_path / "out" / "plan.png")) > 500
 
 
+@pytest.mark.slow
 def test_this_machine_is_timed():
     text = run("tiny.yaml", "--seconds", "0", "--device", "this")
     assert "images/s: measured here, 1 at once," in text
     assert "a million images          not known: --device this measures it" in run("tiny.yaml", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_a_preset_is_planned_at_its_own_resolution():
     lines = run("--preset", "s-128", "--device", "4090", "--batch", "16", "network.levels.2.blocks=1").splitlines()
     assert lines[0].startswith("s-128: UViT at 128x128, batch 16, muon, bf16; on RTX 4090 24 GB")
     assert "64x64 down" in lines[4]
 
 
+@pytest.mark.slow
 def test_sizes_and_parts():
     text = run("tiny.yaml", "--resolution", "16x32", "--device", "cpu", "training.accumulate=4")
     assert text.startswith("tiny: UViT at 16x32, batch 8 in 4 parts, ")
@@ -57,12 +61,14 @@ def test_sizes_and_parts():
     assert "\nkept for the way back of 2 images; " in text
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_with_advice():
     text = run("tiny.yaml", "--device", "4090", "--batch", "100000")
     assert re.search(r"\ndoes not fit:\n  training.accumulate=\d fits: the same result in \d parts\n", text)
     assert re.search(r"\n  network.levels.\d.checkpoint=true.* fits: the same result for \d\d% more operations\n", text)
 
 
+@pytest.mark.slow
 def test_many_devices_share_the_batch():
     text = run("tiny.yaml", "--device", "h100", "--gpus", "2", "--nodes", "2", "--parallel", "fsdp")
     assert "\ndevices                   4: 2 nodes of 2, 2 images each a step\n" in text
@@ -85,6 +91,7 @@ def test_a_table_and_a_picture_by_number_of_devices(tmp_path):
     assert min(size_of(tmp_path / "scaling.png")) > 500
 
 
+@pytest.mark.slow
 def test_a_schedule_and_a_network_that_are_unwise_are_told():
     text = run("tiny.yaml", "--resolution", "128", "--device", "cpu", "schedule.reference=null")
     assert "schedule                  not fit for this resolution" in text
@@ -92,6 +99,7 @@ def test_a_schedule_and_a_network_that_are_unwise_are_told():
     assert re.search(r"\nnetwork: \d\d% of the operations are at more than 32x32 cells, and 60% is the most", text)
 
 
+@pytest.mark.slow
 def test_a_run_is_planned_with_its_settings_and_classes(tmp_path):
     how = config()
     with Run(Experiment.of(how), tmp_path / "run", tell=lambda _: None) as begun:
@@ -116,6 +124,7 @@ def test_a_run_of_a_network_of_ones_own_is_refused_with_what_to_do(monkeypatch, 
         "Python: snrise.planning.plan(experiment, device)")
 
 
+@pytest.mark.slow
 def test_a_recipe_that_misses_its_images_is_planned():
     assert run("folder", "--device", "cpu").startswith("folder: UViT at 32x32, batch 32, muon")
 

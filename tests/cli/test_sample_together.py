@@ -45,6 +45,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_files_of_one(runs, tmp_path):
     for size in (1, 2, 3):
         out = tmp_path / str(size)

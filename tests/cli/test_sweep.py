@@ -31,6 +31,7 @@ def sweep(*arguments):
     return command("sweep", "run", "--features", "pooled", "-n", 8, *arguments)
 
 
+@pytest.mark.slow
 def test_every_combination_against_the_evaluations_it_takes(tmp_path, monkeypatch):
     output = sweep("--steps", "2,3", "--sampler", "ddim,heun", "--guidance", "1,2", "--out", tmp_path)
     lines = objects(tmp_path / "sweep.jsonl")

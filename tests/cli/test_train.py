@@ -123,6 +123,7 @@ def test_a_recipe_may_begin_with_a_runs_weights(tmp_path):
     assert re.search(told, train("tiny.yaml", "training.start=first", "training.images=8", "--out", "third"))
 
 
+@pytest.mark.slow
 def test_growing_by_an_octave(tmp_path):
     """The network of the run below becomes the inner one, weights and all; the outer level's bands are measured."""
     train("tiny.yaml", "--out", "low")
@@ -201,6 +202,7 @@ def uninterrupted(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_stopped_by_a_signal_and_started_again_is_the_uninterrupted_one(tmp_path, uninterrupted, number):
     code = "import torch; torch.set_num_threads(1); from snrise.cli import main; main()"
@@ -416,6 +418,7 @@ def test_debug_shows_the_traceback(monkeypatch, capsys):
     assert "snrise._errors.SnriseError: recipe: no such recipe" in error
 
 
+@pytest.mark.slow
 def test_the_program_itself():
     command = [sys.executable, "-c", "from snrise.cli import main; main()", "train", "emoji-33"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -455,6 +458,7 @@ def test_a_budget_becomes_a_number_of_images_that_the_config_keeps(tmp_path, mon
     assert len(measured) == 1
 
 
+@pytest.mark.slow
 def test_a_run_is_told_how_long_it_takes_before_its_first_step(monkeypatch):
     paced(monkeypatch, rate=0.5)
     output = train("tiny.yaml", "training.images=640", "training.batch=8", "--out", "run", "log.samples=10000")

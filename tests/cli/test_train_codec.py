@@ -78,6 +78,7 @@ def test_images_of_a_folder_are_reconstructed(place, tmp_path, monkeypatch):
     assert said.startswith("4 images")
 
 
+@pytest.mark.slow
 def test_its_time_counts_as_that_of_the_runs_on_its_codes(place, monkeypatch):
     monkeypatch.setitem(FEATURES, "efficientnet-lite0", POOLED)
     arm = f"{place / 'tiny.yaml'} data.resolution=[32,32] data.cache_folder={place / 'kept'}"
@@ -133,6 +134,7 @@ def test_a_budget_is_a_number_of_images(tmp_path):
     assert config.training.images != 48
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_stops(tmp_path):
     (tmp_path / "codec.yaml").write_text(coded.DOCUMENT)
     snrise = [sys.executable, "-m", "snrise", "train-codec", "codec.yaml"]
@@ -170,6 +172,7 @@ def test_images_to_reconstruct_are_wanted(monkeypatch, capsys, tmp_path):
     assert error.startswith("--resolution: got None; allowed: a side in pixels")
 
 
+@pytest.mark.slow
 def test_what_pooling_leaves_of_codes_is_measured(place, tmp_path):
     said = command("schedule", "--resolution", "32", "--data", "emoji", "--codec", place / "codec",
                    "--out", tmp_path / "schedule.png")

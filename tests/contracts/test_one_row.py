@@ -244,6 +244,7 @@ class ToySgd:
         return torch.optim.SGD(network.parameters(), lr=0.0, momentum=self.momentum, weight_decay=weight_decay)
 
 
+@pytest.mark.slow
 def test_optimizer(tmp_path, monkeypatch):
     monkeypatch.setitem(optimizers.OPTIMIZERS, "toy_sgd", ToySgd)
     settings = "training.optimizer={kind: toy_sgd, momentum: 0.5}"
@@ -281,6 +282,7 @@ def test_metric(with_contrast, tmp_path):
     assert report["cautions"][-1] == "contrast: a toy"
 
 
+@pytest.mark.slow
 def test_metric_in_a_comparison(with_contrast, monkeypatch, capsys):
     arms = ["tiny.yaml name=v", "tiny.yaml name=x loss.prediction=x"]
     command = ["compare", *arms, "--features", "pooled", "-n", "8", "--out", "out", "--images", "8", "--seeds", "1",

@@ -10,6 +10,7 @@ from tiny import command
 TEXT = (Path(__file__).parents[2] / "docs" / "app.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_is_written(tmp_path, monkeypatch, capsys):
     pytest.importorskip("gradio")
     monkeypatch.chdir(tmp_path)

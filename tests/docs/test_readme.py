@@ -15,6 +15,7 @@ TOUR = {
 }
 
 
+@pytest.mark.slow
 def test_the_tours_python_runs() -> None:
     text = program(page(GUIDE))
     assert "for_resolution" in text

@@ -33,6 +33,7 @@ def evaluated(home, run):
     return judgement.as_json()
 
 
+@pytest.mark.slow
 def test_all_get_the_judgement_of_one(tmp_path):
     run = saved_run(tmp_path / "run", config(), ["activities", "flags", "symbols"])
     found = noted(tmp_path, (1, 2), evaluated, run)
@@ -51,6 +52,7 @@ def judged(home):
     return [judgement.pictures.tolist(), judgement.twins, judgement.distances.tolist(), judgement.as_json()]
 
 
+@pytest.mark.slow
 def test_the_nearest_are_those_of_one_also_where_many_are_as_near(tmp_path):
     found = noted(tmp_path, (1, 2, 3), judged)
     assert found[1][0][2] == [[0.0, *row[1:]] for row in found[1][0][2]]

@@ -101,6 +101,7 @@ def grid():
             yield base, image, reference, noisy, ends, zero
 
 
+@pytest.mark.slow
 def test_its_schedules_are_those_of_python(shown):
     cases = list(grid())
     view = shown(page())

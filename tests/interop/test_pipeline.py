@@ -92,6 +92,7 @@ def folders(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_images_are_those_of_snrise_without_it(folders, name):
     wanted = torch.cat(list(trained(CASES[name]).samples(COUNT, seed=SEED)))
@@ -102,6 +103,7 @@ def test_images_are_those_of_snrise_without_it(folders, name):
     assert (found == wanted).float().mean() > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["uvit, mixed", "nest", "guided", "codes"])
 def test_images_are_those_of_snrise_with_it(folders, name):
     pipeline = snrise.interop.SnrisePipeline.from_pretrained(folders[name])
@@ -114,6 +116,7 @@ def test_images_are_those_of_snrise_with_it(folders, name):
     assert_close(found[1:].int(), again.int(), rtol=0, atol=1 if name == "codes" else 0)  # decoded in another batch
 
 
+@pytest.mark.slow
 def test_the_noise_may_be_given(folders):
     pipeline = snrise.interop.SnrisePipeline.from_pretrained(folders["guided"])
     pipeline.set_progress_bar_config(disable=True)
@@ -134,6 +137,7 @@ def test_the_noise_may_be_given(folders):
             pipeline(**call)
 
 
+@pytest.mark.slow
 def test_its_model_is_a_model_of_diffusers(folders, tmp_path):
     """λ and labels in, the network's prediction out; saved and loaded again by diffusers."""
     model = snrise.interop.SnriseModel.from_pretrained(folders["uvit, mixed"], subfolder="unet").eval()

@@ -69,6 +69,7 @@ def correlated(covariance):
     return denoise
 
 
+@pytest.mark.slow
 def test_probes_estimate_the_trace_without_bias():
     """Pixels that hang together: the exact trace gives the exact density, random signs have it as their mean."""
     root = torch.tensor([[0.5, 0, 0, 0], [0.4, 0.2, 0, 0], [0.1, -0.3, 0.3, 0], [0.3, 0.1, 0.2, 0.1]]).double()
@@ -124,6 +125,7 @@ def coupled(z, logsnr):
     return from_network(FakeNetwork(), Prediction.V)(z, logsnr)
 
 
+@pytest.mark.slow
 def test_against_scipy_along_the_time_of_a_schedule():
     """dz/dt = fz − ½g²·score with score = −ε̂/σ, and its trace pixel by pixel, by scipy's adaptive solver."""
     x, low, high = normal_images(1), -5.0, 5.0

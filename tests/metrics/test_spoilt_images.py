@@ -78,6 +78,7 @@ def line(way, metric):
     return [judged("", 0)[metric], *(judged(way, strength)[metric] for strength in WAYS[way][1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_worse_is_farther(way):
     for metric in ("Fréchet", "spectrum"):

@@ -279,6 +279,7 @@ def test_without_diffusers_it_says_so(monkeypatch):
         DiffusersUNet(model)
 
 
+@pytest.mark.slow
 def test_importing_it_does_not_import_diffusers():
     code = "import sys, snrise.networks.adapters; sys.exit('diffusers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

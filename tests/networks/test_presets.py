@@ -16,6 +16,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_builds_and_knows_its_size(name):
     side = int(name.rsplit("-", 1)[1])

@@ -39,6 +39,7 @@ def alone():
     return plan(EXPERIMENT, H100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["auto", "ddp", "fsdp"])
 def test_one_device_is_planned_as_ever(alone, parallel):
     assert plan(EXPERIMENT, H100, cluster=cluster(1, 1), parallel=parallel) == alone
@@ -52,6 +53,7 @@ def test_replicas_hold_all_and_sum_gradients():
     assert found.demand.traffic == Traffic(within=2 * alone.gradients * 3 / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_shards_sum_to_the_whole(ranks):
     how = replace(EXPERIMENT, batch=1)
@@ -112,6 +114,7 @@ def test_a_network_without_lists_is_gathered_as_a_whole():
     assert (blocks(network), gathered(network)) == ([], 80 + 80 + 80)
 
 
+@pytest.mark.slow
 def test_auto_replicates_while_a_replica_fits_and_else_shards():
     ddp, fsdp = (distribute(EXPERIMENT, H100, cluster(1, 8), way)[0].step.peak for way in ("ddp", "fsdp"))
     assert fsdp < ddp
@@ -121,6 +124,7 @@ def test_auto_replicates_while_a_replica_fits_and_else_shards():
     assert plan(EXPERIMENT, between, cluster=cluster(1, 8), parallel="ddp").advice[-1] == "training.parallel=fsdp fits"
 
 
+@pytest.mark.slow
 def test_a_plan_counts_all_ranks():
     found = plan(EXPERIMENT, H100, cluster=cluster(2, 2))
     own = plan(replace(EXPERIMENT, batch=2), H100)

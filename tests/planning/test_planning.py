@@ -54,6 +54,7 @@ def of(which, *overrides):
     return replace(config(*overrides), network=which)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", CONFIGS)
 def test_the_table_adds_up(which):
     how = of(which)
@@ -116,6 +117,7 @@ def noted(done, name, function, *arguments):
     return function(*arguments)
 
 
+@pytest.mark.slow
 def test_the_largest_batch_of_a_run():
     cpu, how = small(30), of(NETWORKS["uvit"]["wavelet"])
     found = planned(how, CLASSES, cpu)
@@ -134,6 +136,7 @@ def followed(how, advice):
     return parse(document)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "megabytes"), [
     (NETWORKS["uvit"]["conv"], 15.6), (NETWORKS["vit"]["no class tokens"], 3.78)])
 def test_advice_that_is_followed_fits(which, megabytes):
@@ -147,6 +150,7 @@ def test_advice_that_is_followed_fits(which, megabytes):
     assert any("checkpoint=true" in line and "more operations" in line for line in found.advice)
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_is_advised_where_it_saves_most():
     """And at only as many levels as it takes."""
     one, two = ("levels.1.checkpoint",), ("levels.1.checkpoint", "levels.0.checkpoint")
@@ -225,6 +229,7 @@ def test_a_probe_takes_real_steps():
     assert timed.batch == 1
 
 
+@pytest.mark.slow
 def test_a_probe_doubles_the_batch_while_there_is_time(monkeypatch):
     """By a clock on which every look takes a hundredth of a second, whatever the machine does."""
     clock = itertools.count(step=0.01)

@@ -65,6 +65,7 @@ def real(how):
     return ledger.peak, ledger.flops, counter.get_total_flops()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", CONFIGS)
 def test_it_holds_and_multiplies_what_a_real_step_does(which):
     how = settings(which)
@@ -75,6 +76,7 @@ def test_it_holds_and_multiplies_what_a_real_step_does(which):
     assert found.flops * count == flops == pytorchs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "tolerance"), [
     (("training.optimizer=muon",), 1e-4), (("training.accumulate=4",), 1e-4), (("training.accumulate=3",), 1e-4),
     (("loss.factors=[1, 2]", "data.resolution=[16, 24]"), 1e-4), (("training.precision=bf16",), 1e-3),
@@ -90,6 +92,7 @@ def test_what_is_frozen_has_no_gradients():
     assert rehearsed(settings(CROPPED)).gradients == 4 * sum(p.numel() for p in learnt)
 
 
+@pytest.mark.slow
 def test_with_activation_checkpointing_too():
     how = settings(replace(MIXED, levels=tuple(replace(level, checkpoint=True) for level in MIXED.levels)))
     (peak, flops, _), found, without = real(how), rehearsed(how), rehearsed(settings())
@@ -99,6 +102,7 @@ def test_with_activation_checkpointing_too():
     assert 1.15 < found.flops / without.flops < 4 / 3  # a forward pass more, but for what is in no level
 
 
+@pytest.mark.slow
 def test_more_parts_hold_less_of_the_batch_at_a_time():
     whole, parts = (rehearsed(settings(MIXED, f"training.accumulate={n}")) for n in (1, 4))
     assert (whole.images, parts.images) == (8, 2)
@@ -126,6 +130,7 @@ def test_what_is_kept_is_what_autograd_saves():
     assert sum(kept.values()) == pytest.approx(saved + 2 * x.nbytes, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_gpu_keeps_norms_in_float32_and_never_a_matrix_of_scores():
     cpu, gpu = (Device(title="x", memory=1, gpu=gpu, overhead=0.0) for gpu in (False, True))
     conv, vit = NETWORKS["uvit"]["conv"], NETWORKS["vit"]["class tokens"]
@@ -193,6 +198,7 @@ def test_nothing_imagined_stays():
         assert not (getattr(function, "__module__", None) or "").startswith("snrise")
 
 
+@pytest.mark.slow
 def test_context_vectors_count():
     network = built(replace(NETWORKS["uvit"]["transformer"], context=24), CLASSES)
     without, few, many = (

@@ -228,6 +228,7 @@ def test_one_cannot_read_its_data(begun, size, error):
 FULL = "No space left on device"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(("size", "what"), [
     pytest.param(2, "checkpoint", marks=slow), pytest.param(3, "log", marks=slow), (2, "grid"),
@@ -294,6 +295,7 @@ def test_one_stops_answering_for_good(begun, size, first):
     case.goes_on()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=slow)])
 def test_the_network_of_one_is_cut(begun, size):
     case = begun(size)

@@ -199,6 +199,7 @@ def fill_apart(folder, count):
     fill(made("sampling.steps=1", seed=5), folder, count)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_job_killed_again_and_again_ends_as_one_that_never_was(tmp_path):
     context, count, draw = multiprocessing.get_context("forkserver"), 160, random.Random()

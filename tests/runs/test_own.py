@@ -53,6 +53,7 @@ def test_it_resumes_bit_for_bit(kind, tmp_path):
     assert comparable(tmp_path / "straight" / "log.jsonl") == comparable(tmp_path / "stopped" / "log.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_it_is_opened_sampled_judged_and_planned(kind, tmp_path, monkeypatch):
     monkeypatch.setitem(FEATURES, "pooled", POOLED)
@@ -218,6 +219,7 @@ class Captioned(Items):
         super().__init__([(grey[i % 2], None, torch.eye(2)[[i % 2]]) for i in range(8)])
 
 
+@pytest.mark.slow
 def test_context_vectors_arrive_and_guide(tmp_path):
     """Without a class, the vector alone says whether an image is dark or bright."""
     config = ViTConfig(width=16, depth=2, patch=4, head=8, bottleneck=16, class_tokens=0, context=2)

@@ -86,6 +86,7 @@ def test_several_processes_train_the_run_of_one(tmp_path, optimizer, near):
                 assert line[name] == pytest.approx(of_one[name], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_may_change_within_a_run(tmp_path):
     trained(tmp_path, "straight", 1, PLAIN)
     for size, steps in ((1, 8), (2, 10), (1, None)):
@@ -95,6 +96,7 @@ def test_the_number_of_processes_may_change_within_a_run(tmp_path):
     assert [line["images_seen"] for line in objects(tmp_path / "run" / "log.jsonl")] == [*range(16, 257, 16)]
 
 
+@pytest.mark.slow
 def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):
     (alone,) = trained(tmp_path, "1", 1, PLAIN, None, [22])
     noted = trained(tmp_path, "2", 2, PLAIN, None, [22])  # in the second half of the third batch
@@ -112,6 +114,7 @@ def test_a_number_that_is_not_finite_drops_the_step_in_all(tmp_path):
     assert dropped.startswith("step dropped: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "rank"), [(45, 2), (40, 0)])
 def test_an_error_in_one_process_ends_all_with_its_reason(tmp_path, number, rank):
     unreadable = {number: SnriseError(f"image {number} is broken")}
@@ -131,6 +134,7 @@ def test_an_error_of_the_one_that_writes_is_told_by_all(tmp_path):
     assert processes.said(0) == processes.said(1)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_after_the_same_step(tmp_path):
     (tmp_path / "tiny.yaml").write_text(DOCUMENT)
     arguments = ("train", tmp_path / "tiny.yaml", *DROPOUT[:2], "training.images=80000", "--out", tmp_path / "run")
@@ -153,6 +157,7 @@ def too_many(folder):
     return together.train(folder, (*PLAIN, "training.batch=1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "told"), [
     (differing, "settings of process 1: got 'others'; allowed: the same, as in process 0"),
     (too_many, "training.batch: got 1; allowed: an image or more for each of 2 processes; start 1 at most"),
@@ -164,6 +169,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path, function, told):
     assert len(processes.said(0).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_files_that_any_of_them_cannot_read_are_listed_once(tmp_path):
     from PIL import Image
 
@@ -188,6 +194,7 @@ def test_files_that_any_of_them_cannot_read_are_listed_once(tmp_path):
     assert distance(tmp_path / "run 1", tmp_path / "run 2") < 1e-5
 
 
+@pytest.mark.slow
 def test_the_pace_is_measured_together_and_the_same_in_all(tmp_path):
     processes = together.start(tmp_path / "said", 2, measured)
     assert processes.codes() == [0, 0]

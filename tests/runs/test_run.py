@@ -98,6 +98,7 @@ def test_rollback_takes_the_last_weights_and_the_next_data(tmp_path):
     assert [r.loss for r in expected] == [r.loss for r in reports[4:]]
 
 
+@pytest.mark.slow
 def test_averages_of_a_stretch_that_was_rolled_back_are_forgotten(tmp_path):
     """Those after the last checkpoint, such as a run that was killed while it wrote one leaves."""
     settings = ("training.averages=[0.05,0.1]", "log.checkpoint=16")
@@ -134,6 +135,7 @@ def test_too_many_faults_stop_the_run(tmp_path, policy):
     assert len(objects(tmp_path / "run" / "events.jsonl")) == 4
 
 
+@pytest.mark.slow
 def test_a_spike_is_logged_with_its_files(tmp_path):
     with opened(tmp_path / "run", "training.images=800", "log.every=800") as run:
         steps = iter(run)
@@ -164,6 +166,7 @@ def test_logs_hold_the_size_of_steps_and_the_loss_by_level(tmp_path):
     assert (line["faults"], line["skipped"]) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 3, 4, 5])
 def test_logs_of_an_interrupted_run_are_those_of_one_that_was_not(tmp_path, at):
     overrides = ("log.every=24", "training.images=96")

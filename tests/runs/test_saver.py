@@ -21,6 +21,7 @@ def trained(folder, *more):
     return {str(file.relative_to(folder)): load_file(file) for file in folder.rglob("*.safetensors")}
 
 
+@pytest.mark.slow
 def test_checkpoints_in_the_background_are_the_same(tmp_path):
     """Also where a step has been taken before a copy is written."""
     plain, background = trained(tmp_path / "a"), trained(tmp_path / "b", "log.background=true")

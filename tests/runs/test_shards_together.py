@@ -85,6 +85,7 @@ def held(folder):
         return [sum(local(t).nbytes for t in tensors), sum(t.numel() * t.element_size() for t in tensors)]
 
 
+@pytest.mark.slow
 def test_each_process_holds_its_rows_alone(tmp_path):
     processes = together.start(tmp_path / "said", 2, held, tmp_path / "run")
     assert processes.codes() == [0, 0], processes.said(0)
@@ -142,6 +143,7 @@ def weight_spoilt():
         return next(iter(run)).fault
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_finite_in_one_process_is_named_by_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     processes = together.start(tmp_path / "said", 2, weight_spoilt)
@@ -167,6 +169,7 @@ def small_files(folder):
         run.save()
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_the_one_that_writes_is_told_by_all_and_the_last_checkpoint_stays(tmp_path):
     processes = together.start(tmp_path / "said", 2, small_files, tmp_path / "run")
     assert processes.codes() == [2, 2]
@@ -188,6 +191,7 @@ def fitting(memory):
     return sharded(Experiment.of(config(*PLAIN)), World.from_environment())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gib", "shards"), [(80, False), (1.001, True)])
 def test_by_default_a_run_is_sharded_where_no_replica_fits(tmp_path, gib, shards):
     processes = together.start(tmp_path / "said", 2, fitting, int(gib * 2**30))

@@ -141,6 +141,7 @@ def slopes(errors, steps):
     return torch.stack(errors).log().diff() / torch.tensor(steps).log().diff()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", flat(PROCESSES))
 @pytest.mark.parametrize(("kind", "settings", "order", "error"), [
     (Ddim, {}, 1, 0.02), (Heun, {}, 2, 4e-3), (DpmSolverPP, {}, 2, 4e-3),
@@ -183,6 +184,7 @@ def exact_moments(sampler, process, grid, monkeypatch):
     return found[0], (found[1:] - found[0]).square().sum().sqrt()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", flat(PROCESSES))
 @pytest.mark.parametrize(("kind", "settings", "order"), [
     (Ancestral, {"eta": 1.0}, 1), (Ancestral, {"eta": 0.5}, 1), (Ancestral, {"eta": 1.0, "gamma": 0.3}, 1),

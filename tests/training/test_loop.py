@@ -112,6 +112,7 @@ def test_the_last_batch_may_overshoot(dataset):
     assert run(state(settings, dataset), settings, dataset=dataset)[-1].images_seen == 24
 
 
+@pytest.mark.slow
 def test_two_images_are_learnt_by_heart():
     settings = config(
         "data.classes=null", "training.images=2400", "training.learning_rate=4e-3", "training.decay=0.5",

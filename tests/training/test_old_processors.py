@@ -38,6 +38,7 @@ print(json.dumps(sorted(dtypes.found)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 @pytest.mark.parametrize("old", [True, False], ids=["old", "as it is"])
 def test_the_default_recipe_multiplies_in_what_the_processor_has(old):
