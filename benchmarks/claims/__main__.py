@@ -3,6 +3,7 @@
     python -m benchmarks.claims                      all of them in full: days on two cores
     python -m benchmarks.claims shift --quick        one of them in ten minutes
     python -m benchmarks.claims shift --case "64 px" only the cases with this in their names
+    python -m benchmarks.claims shift --seed 0       one seed of it; another process may take another at the same time
     python -m benchmarks.claims --list               what there is, and how much of it is measured
 
 Every measurement is written to `runs/claims` as soon as it is there, and the same command goes on after an
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CLAIMS))
     parser.add_argument("--quick", action="store_true", help="in ten minutes each, with less training")
     parser.add_argument("--case", default="", metavar="TEXT", help="only cases with this in their names")
+    parser.add_argument("--seed", type=int, nargs="*", default=[], metavar="N", help="only these seeds")
     parser.add_argument("--list", action="store_true", help="list the claims")
     parser.add_argument("--out", type=Path, default=RUNS, help="where results are kept")
     parser.add_argument("--record", action="store_true", help="make the results here those of the documentation")
@@ -73,7 +75,7 @@ def one(claim: Claim, form: Form, options: argparse.Namespace) -> None:
         for record in claim.recorded(form):
             if results.find(record.case, record.arm, record.seed, record.settings) is None:
                 results.add(record)
-    claim.measure(form, results, lambda line: print(line, flush=True), options.case)
+    claim.measure(form, results, lambda line: print(line, flush=True), options.case, options.seed)
     records = claim.present(form, results)
     shown(claim, form, records)
     if options.record:

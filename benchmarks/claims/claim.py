@@ -93,9 +93,14 @@ class Claim:
         """The results of this machine."""
         return Results(runs / self.name / f"{form}.json")
 
-    def measure(self, form: Form, results: Results, tell: Callable[[str], None], part: str = "") -> None:
-        """Measure what `results` do not hold yet, of the cases with `part` in their names."""
-        plan = [one for one in self.study(form).plan() if part in one[1]]
+    def measure(
+        self, form: Form, results: Results, tell: Callable[[str], None], part: str = "", seeds: Sequence[int] = ()
+    ) -> None:
+        """Measure what `results` do not hold yet: cases with `part` in their names, only `seeds` if any."""
+        study = self.study(form)
+        plan = [one for one in study.plan() if part in one[1] and (not seeds or one[0] in seeds)]
+        if not plan:
+            tell(f"{self.name}: nothing is meant: it has the seeds 0 to {study.seeds - 1} of {', '.join(study.cases)}")
         for number, (seed, case, arm, job) in enumerate(plan, start=1):
             if results.find(case, arm, seed, job.settings) is not None:
                 continue

@@ -55,7 +55,7 @@ class Results:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._records = [Record(**one) for one in read_json(file).get("records", [])]
+        self._read()
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
@@ -69,10 +69,14 @@ class Results:
         return next(same, None)
 
     def add(self, record: Record) -> None:
-        """Add a record in place of one of the same case, arm and seed."""
+        """Add a record in place of one of the same case, arm and seed, to what the file holds by now."""
+        self._read()
         place = record.case, record.arm, record.seed
         self._records = [r for r in self._records if (r.case, r.arm, r.seed) != place] + [record]
         write(self._records, self.file)
+
+    def _read(self) -> None:
+        self._records = [Record(**one) for one in read_json(self.file).get("records", [])]
 
 
 def write(records: Sequence[Record], file: Path) -> None:

@@ -135,6 +135,9 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path):
     assert log.read_text().split() == ["0", "1", "2"] * 2  # case d alone
     stored = Results(file)
     assert len(stored) == 6
+    told = []
+    claim.measure(Form.FULL, claim.results(Form.FULL, tmp_path), told.append, part="e")
+    assert told == ["tried: nothing is meant: it has the seeds 0 to 2 of c, d"]
     assert summary(list(stored), "d", "ours", "m") == Summary(1.0, 1.0, 3)
     # other settings: measured anew, and the old ones are not shown
     other = claim_of(Counting(log, "changed"))
@@ -142,6 +145,15 @@ def test_a_measurement_goes_on_where_it_stopped(tmp_path):
     other.measure(Form.FULL, stored, lambda line: None, part="d")
     assert [r.case for r in other.present(Form.FULL, stored)] == ["d"] * 3
     assert len(stored) == 6
+
+
+def test_two_processes_share_the_seeds_of_a_claim(tmp_path):
+    claim = claim_of(Counting(tmp_path / "log"))
+    first, second = (claim.results(Form.FULL, tmp_path) for _ in range(2))
+    claim.measure(Form.FULL, first, lambda line: None, part="c", seeds=[0, 2])
+    claim.measure(Form.FULL, second, lambda line: None, part="c", seeds=[1])
+    assert (tmp_path / "log").read_text().split() == ["0", "2", "1"]
+    assert [r.seed for r in claim.present(Form.FULL, claim.results(Form.FULL, tmp_path))] == [0, 1, 2]
 
 
 def test_tables_show_means_and_agreement(tmp_path):
