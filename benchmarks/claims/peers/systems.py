@@ -14,10 +14,11 @@ SDE = Way("DPM-Solver++ (2M) SDE", 50)
 SYSTEMS: dict[str, System] = {
     SNRISE: System(
         sizes={side: {
-            "64 and 128 wide": ours.of(side, (64, 128), (2, 2)),
-            "128 and 256 wide": ours.of(side, (128, 256), (2, 1)),
+            "64 and 128 wide": ours.of(side, (64, 128), (1, 1)),
+            "128 and 256 wide": ours.of(side, (128, 256), (1, 1)),
         } for side in SIDES},
         ways=(Way("ancestral", 50), SDE),
+        rates=(1e-3, 3e-3),
     ),
     "simple diffusion": System(
         sizes={
