@@ -99,7 +99,7 @@ natively. Losses, optimizers and samplers are each package's own, as
 Each system is sized and tuned by the same search at each side: two sizes and two learning rates (3e-4 and 1e-3; 1e-3
 and 3e-3 for snrise), each trained for 70 seconds, then a second way of sampling with the best; what has the lowest
 KID-EffNet of 256 samples is what the compared runs use. What snrise's two sizes and rates are was found before that by
-fifteen trainings of 42 seconds at 32 px with one seed, [which the log tells](log.md#what-42-seconds-are-good-for); the
+thirteen trainings of 42 seconds at 32 px with one seed, [which the log tells](log.md#what-42-seconds-are-good-for); the
 rates of the others are their examples' and up to ten times these.
 
 Seconds become images by each network's pace, measured alone on all cores, so that a disturbed run counts as an
