@@ -16,18 +16,14 @@ from snrise import documents, experiment, plots
 from snrise._errors import SnriseError
 from snrise.config import RunConfig
 from snrise.construct import plain
-from snrise.data import ByIndex, Dataset, as_uint8
-from snrise.denoisers import from_network
+from snrise.data import ByIndex
 from snrise.encoding import encoded
-from snrise.evaluation import Reference, judge
+from snrise.evaluation import Reference, fit, judge
 from snrise.experiment import Experiment
-from snrise.metrics import FEATURES, Extractor, joined, loss_by_logsnr, nearest
+from snrise.metrics import FEATURES, Extractor, nearest
 from snrise.networks import cost
-from snrise.networks.base import evaluating
-from snrise.precision import autocast
 from snrise.runs import Run
 from snrise.runs.summary import summarize
-from snrise.samplers import generators
 from snrise.trained import Trained, load
 from snrise.training import checkpoints
 
@@ -39,7 +35,7 @@ JUDGES: tuple[Extractor, ...] = (FEATURES["efficientnet-lite0"], FEATURES["stlpi
 TRAINED = Path("runs/claims/trained")
 #: The data sets of `benchmarks.claims.data`.
 DATA = Path("runs/claims/data")
-#: λ at which held-out losses are taken.
+#: λ at which held-out losses are taken, of those of `fit`.
 LEVELS = (-6.0, -3.0, 0.0, 3.0, 6.0)
 #: A sample counts as near a training image where only so large a share of held-out images is as near to one.
 NEAR = 0.05
@@ -157,23 +153,14 @@ class Fitted:
         return {**scores, **_spent(model, folder)}
 
 
-@torch.no_grad()
-def v_loss(model: Trained, data: Dataset, number: int) -> dict[float, float]:
-    """The v-loss at each of `LEVELS` of images evenly spaced in a data set: (1 + 1/SNR) times the ε-loss.
+def v_loss(model: Trained, data: ByIndex, number: int) -> dict[float, float]:
+    """The v-loss by λ, one of `LEVELS`, of images evenly spaced in a data set: (1 + 1/SNR) times the ε-loss.
 
     The same images and noise for whichever network; it is comparable between whatever networks predict.
     """
-    generation, parts = model.generation(), []
-    chosen = [i * len(data) // number for i in range(min(number, len(data)))]
-    for first in range(0, len(chosen), 64):
-        part = data.take(chosen[first : first + 64])
-        denoise = from_network(model.network, generation.target, part.labels if model.classes else None)
-        own = generators(0, first, len(part.images))
-        with evaluating(model.network), autocast(generation.device, model.config.training.precision):
-            images = model.config.codec.encode(as_uint8(part.images))
-            parts.append(loss_by_logsnr(denoise, images, torch.tensor(LEVELS), own))
-    losses = joined(parts).mean.tolist()
-    return {level: (1 + exp(-level)) * loss for level, loss in zip(LEVELS, losses, strict=True)}
+    found = fit(model, data, number, bound=False).loss
+    losses = dict(zip(found.logsnrs.tolist(), found.mean.tolist(), strict=True))
+    return {level: (1 + exp(-level)) * losses[level] for level in LEVELS}
 
 
 def _spent(model: Trained, folder: Path) -> dict[str, float]:

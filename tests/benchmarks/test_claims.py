@@ -168,7 +168,7 @@ def test_tables_show_means_and_agreement(tmp_path):
 
 @pytest.mark.slow
 def test_the_v_loss_is_the_ε_loss_by_its_weight():
-    """As v = αε − σx, its error is that of ε over α: 1/α² = 1 + 1/SNR. `fit` measures the other."""
+    """As v = αε − σx, its error is that of ε over α: 1/α² = 1 + 1/SNR. `fit` measures the latter."""
     model = load("emoji-32")
     found, known = v_loss(model, model.data(), 3), fit(model, model.data(), 3).loss
     for logsnr, eps_loss in zip(known.logsnrs.tolist(), known.mean.tolist(), strict=True):

@@ -42,6 +42,13 @@ def test_dropout_is_off_and_the_network_left_as_it_was(trained):
     assert found.bound.total.value == still.bound.total.value
 
 
+def test_the_loss_is_the_same_without_a_bound(trained):
+    data = experiment.held_out(trained.config)
+    found = fit(trained, data, 4, bound=False)
+    assert found.bound is None
+    assert torch.equal(found.loss.losses, fit(trained, data, 4).loss.losses)
+
+
 def test_the_images_done_are_told(trained):
     told = []
     fit(trained, experiment.held_out(trained.config), 5, batch=2, watch=told.append)

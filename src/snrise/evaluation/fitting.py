@@ -76,15 +76,15 @@ class Fit(NamedTuple):
 
 @torch.no_grad()
 def fit(
-    trained: Trained, data: ByIndex, number: int, *, batch: int = 64, seed: int = 0,
+    trained: Trained, data: ByIndex, number: int, *, batch: int = 64, seed: int = 0, bound: bool = True,
     watch: Callable[[int], None] | None = None, world: World = ALONE,
 ) -> Fit:
     """Measure loss and bound on `number` images of a data set, evenly spaced in it, without guidance.
 
     Each image has its own noise, a function of the seed. The network gets the images' classes if they are those that it
-    was trained with, and their context vectors. The bound is taken between the ends of the run's schedule, clipped to
-    −20 and 10. `watch` is called with the number of images done. Several processes take batches in turn; all get the
-    same result.
+    was trained with, and their context vectors. The bound, which takes most of the time and is left out without
+    `bound`, is of pixels alone, between the ends of the run's schedule, clipped to −20 and 10. `watch` is called with
+    the number of images done. Several processes take batches in turn; all get the same result.
 
     Raises:
         SnriseError: for images of another size than the network's.
@@ -94,16 +94,16 @@ def fit(
     losses: list[LossByLogsnr] = []
     bounds: list[VariationalBound] = []
     for mine, done in _batches(trained, data, number, batch, world):
-        loss, bound = None, None
+        loss, bits = None, None
         if mine is not None:
             own = generators(seed, mine.first, len(mine.pixels))
             with evaluating(trained.network), autocast(device, precision):
                 codec = trained.config.codec
                 loss = loss_by_logsnr(mine.denoise, codec.encode(mine.pixels), LEVELS, own, bounds=codec.range)
-                if _of_pixels(trained):
-                    bound = variational_bound(mine.denoise, mine.pixels, edges, own)
+                if bound and _of_pixels(trained):
+                    bits = variational_bound(mine.denoise, mine.pixels, edges, own)
         losses += _of_all(loss, LossByLogsnr, world)
-        bounds += _of_all(bound, VariationalBound, world)
+        bounds += _of_all(bits, VariationalBound, world)
         if watch is not None:
             watch(done.stop)
     return Fit(joined(losses), joined(bounds) if bounds else None)
