@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.claims import CLAIMS, page
 from benchmarks.claims.claim import RUNS, Claim, Form
-from benchmarks.claims.figure import drawn, pictures
+from benchmarks.claims.figure import pictures
 from benchmarks.claims.records import Record, Results, machine, write
 from benchmarks.claims.tables import compared, markdown
 from snrise._errors import SnriseError, unknown
@@ -93,11 +93,10 @@ def shown(claim: Claim, form: Form, records: list[Record]) -> None:
 
 
 def recorded(claim: Claim, form: Form, results: Results, records: list[Record]) -> None:
-    """Keep results, figure and pictures in the repository."""
+    """Keep results and pictures in the repository."""
     file = claim.recorded(form).file
     write(records, file)
     if form is Form.FULL or not len(claim.recorded(Form.FULL)):
-        drawn(claim, form, records)
         pictures(claim, form)
     print(f"recorded: {len(records)} of {len(results)} results in {file}")
 

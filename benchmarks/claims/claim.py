@@ -68,7 +68,7 @@ class Claim:
         refuted: what would refute it.
         full: the study in full, whose figures the documentation shows.
         quick: one of ten minutes at most on two cores, which anybody can repeat.
-        columns: the metrics that tables show; the first is that of the figure.
+        columns: the metrics that tables show; a figure shows the first that its case has.
         remarks: what else the results say and do not say, in Markdown.
     """
 

@@ -17,13 +17,14 @@ ACROSS = 3
 
 
 def drawn(claim: Claim, form: Form, records: Sequence[Record]) -> Path:
-    """Draw the first metric of a claim's table."""
-    metric = claim.columns[0]
-    cases = list(dict.fromkeys(record.case for record in records if metric in record.metrics))
+    """Draw of each case the first column of the claim's table that it has."""
+    cases = list(dict.fromkeys(record.case for record in records))
     title = f"{claim.name}, {form} form"
     figure, axes = panels(len(cases), title, columns=min(ACROSS, len(cases)))
     for ax, case in zip(axes, cases, strict=True):
-        mine = [record for record in records if record.case == case and metric in record.metrics]
+        found = [record for record in records if record.case == case]
+        metric = next(name for name in claim.columns if any(name in record.metrics for record in found))
+        mine = [record for record in found if metric in record.metrics]
         arms = list(dict.fromkeys(record.arm for record in mine))
         for i, arm in enumerate(arms):
             values = [record.metrics[metric] for record in mine if record.arm == arm]

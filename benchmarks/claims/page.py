@@ -1,4 +1,4 @@
-"""docs/evidence.md and its machine-readable summary, from the recorded results: no figure is typed by hand."""
+"""docs/evidence.md, its figures and its machine-readable summary, from the recorded results: none is typed by hand."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.claims import CLAIMS
 from benchmarks.claims.claim import Claim, Form
-from benchmarks.claims.figure import FIGURES
+from benchmarks.claims.figure import FIGURES, drawn
 from benchmarks.claims.records import Record
 from benchmarks.claims.tables import markdown
 from benchmarks.claims.texts import write_json
@@ -20,7 +20,11 @@ INTRODUCTION = Path(__file__).parent / "introduction.md"
 
 
 def write() -> None:
-    """Write page and summary."""
+    """Write page and summary, and draw the figures."""
+    for claim in CLAIMS.values():
+        form = Form.FULL if len(claim.recorded(Form.FULL)) else Form.QUICK
+        if records := claim.present(form, claim.recorded(form)):
+            drawn(claim, form, records)
     told = summarised()
     write_json(told, SUMMARY)
     write_atomically(PAGE, rendered(told).encode())

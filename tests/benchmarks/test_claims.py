@@ -187,6 +187,9 @@ def test_a_figure_has_a_panel_a_case(tmp_path, monkeypatch):
     with Image.open(figure.drawn(claim_of(job), Form.QUICK, more)) as two:
         assert two.width == pytest.approx(2 * width, rel=0.01)
     assert figure.pictures(claim_of(job), Form.QUICK) is None
+    other = replace(claim_of(job), columns=("only others have it", "m"))
+    with Image.open(figure.drawn(other, Form.QUICK, more)) as same:
+        assert same.size == two.size
 
 
 @pytest.mark.parametrize("name", CLAIMS)
