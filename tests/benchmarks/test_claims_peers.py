@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.claims import trainings
-from benchmarks.claims.peers import claim, ours, pace, search, systems, training
+from benchmarks.claims.peers import choices, claim, ours, pace, search, systems, training
 from benchmarks.claims.peers.contender import BATCH, Order, System, Way, images_for
 from benchmarks.claims.peers.models import DiT, KDiffusion, SimpleDiffusion, UNet2D
 from benchmarks.claims.verdict import Beats
@@ -37,7 +37,7 @@ def _elsewhere(monkeypatch, tmp_path):
     monkeypatch.setattr(training, "TRAINED", tmp_path / "peers")
     monkeypatch.setattr(trainings, "TRAINED", tmp_path / "ours")
     monkeypatch.setattr(pace, "PACES", tmp_path / "paces.json")
-    monkeypatch.setattr(search, "CHOICES", tmp_path / "choices.json")
+    monkeypatch.setattr(choices, "CHOICES", tmp_path / "choices.json")
     monkeypatch.setattr(claim, "RUNS", tmp_path)
 
 
@@ -133,44 +133,69 @@ def test_every_system_has_as_many_trials():
         assert tuple(system.sizes) == systems.SIDES
         sides = [[one.side for one in system.sizes[side].values()] for side in systems.SIDES]
         assert sides == [[32] * 2, [64] * 2, [128] * 2]
-        assert (len(system.rates), len(system.ways)) == (2, 2)
+        assert (len(system.rates), len(system.ways)) == (3, 2)
     assert len({system.rates for system in systems.SYSTEMS.values()}) == 1
 
 
 def scored(one):
     size = {"small": 0.3, "large": 0.2}[one.size]
-    return {"KID-EffNet": size - (0.05 if one.rate == 2 else 0) - (0.01 if one.way.sampler == "b" else 0)}
+    told = {"size": one.size, "rate": one.rate, "way": list(one.way)}
+    return {**told, "KID-EffNet": size - (0.05 if one.rate == 2 else 0) - (0.01 if one.way.sampler == "b" else 0)}
 
 
 def test_the_search_picks_the_lowest():
     system = System(sizes={8: {"small": None, "large": None}}, ways=(Way("a", 5), Way("b", 6)), rates=(1, 2))
-    trials = search.search(system, 8, scored, tell=lambda line: None)
+    trials = search.search(system, 8, scored)
     tried = [(told["size"], told["rate"], told["way"][0]) for told in trials]
     assert tried == [("small", 1, "a"), ("small", 2, "a"), ("large", 1, "a"), ("large", 2, "a"), ("large", 2, "b")]
-    assert search.choice(trials) == search.Choice(size="large", rate=2, way=Way("b", 6))
+    assert choices.choice(trials) == choices.Choice(size="large", rate=2, way=Way("b", 6))
 
 
 def test_a_choice_is_searched_once_and_kept(monkeypatch):
     job = claim.Timed(system="DiT", side=32, seconds=5)
-    assert search.chosen("DiT", 32) is None
+    assert choices.chosen("DiT", 32) is None
     assert job.settings.endswith("not chosen yet")
     asked = []
     monkeypatch.setattr(search, "_trial", lambda contender, one: asked.append(one) or {"KID-EffNet": -one.rate})
     first = search.settle("DiT", 32)
-    assert search.settle("DiT", 32) == first == search.chosen("DiT", 32)
-    assert (len(asked), first.rate, first.size) == (5, 1e-3, "128 wide")
-    kept = json.loads(search.CHOICES.read_text(encoding="utf-8"))["DiT"]["32"]
-    assert (len(kept["trials"]), kept["seconds"]) == (5, 70)
+    assert search.settle("DiT", 32) == first == choices.chosen("DiT", 32)
+    assert (len(asked), first.rate, first.size) == (7, 3e-3, "128 wide")
+    assert len(json.loads(choices.CHOICES.read_text(encoding="utf-8"))["DiT"]["32"]["trials"]) == 7
     assert "width=128" in job.settings
-    assert "0.001" in job.settings
-    assert search.chosen("DiT", 64) is None
+    assert "0.003" in job.settings
+    assert choices.chosen("DiT", 64) is None
+    assert search.settle("DiT", 32, again=True) == first
+    assert len(asked) == 7  # all trials are known
+
+
+def test_a_search_goes_on_where_it_stopped(monkeypatch):
+    asked = []
+
+    def trial(contender, one):
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(one)
+        return {"KID-EffNet": 0.5}
+
+    monkeypatch.setattr(search, "_trial", trial)
+    with pytest.raises(KeyboardInterrupt):
+        search.settle("DiT", 32)
+    assert choices.chosen("DiT", 32) is None
+    monkeypatch.setattr(search, "_trial", lambda contender, one: asked.append(one) or {"KID-EffNet": 0.4})
+    search.settle("DiT", 32)
+    assert len(set(asked)) == len(asked) == 7
+    # another network is tried anew, whatever its name
+    system = systems.SYSTEMS["DiT"]
+    other = {size: replace(one, depth=one.depth + 1) for size, one in system.sizes[32].items()}
+    monkeypatch.setitem(system.sizes, 32, other)
+    search.settle("DiT", 32, again=True)
+    assert len(asked) == 14
 
 
 def test_a_job_trains_for_its_seconds_by_the_pace(monkeypatch):
     tiny = ours.Snrise(side=32, channels=(32, 32), blocks=(1, 1))
     monkeypatch.setitem(systems.SYSTEMS[systems.SNRISE].sizes[32], "tiny", tiny)
-    told = [{"size": "tiny", "rate": 1e-3, "way": ["ancestral", 3], "KID-EffNet": 0.1}]
-    search.CHOICES.write_text(json.dumps({"snrise": {"32": {"trials": told}}}), encoding="utf-8")
+    choices.choose("snrise", 32, choices.Choice(size="tiny", rate=1e-3, way=Way("ancestral", 3)))
     monkeypatch.setattr(ours.Snrise, "pace", lambda self, seconds: 10.0)
     monkeypatch.setattr(claim, "judged", lambda pictures, data: {"n": len(pictures)})
     job = claim.Timed(system="snrise", side=32, seconds=6, pictures=4, steps=2)
@@ -193,20 +218,22 @@ def test_the_pace_is_the_median_and_measured_once(monkeypatch):
     assert training.paced(steps(), seconds=5) == BATCH / 1
 
     class Contender:
-        measured = 0
+        def __init__(self, name, paces):
+            self.name, self.paces = name, iter(paces)
 
         def __repr__(self):
-            return "contender"
+            return self.name
 
         def pace(self, seconds):
-            self.measured += 1
-            return 7.0
+            turns.append(self.name)
+            return next(self.paces)
 
-    contender = Contender()
-    assert [pace.pace_of(contender) for _ in range(3)] == [7.0] * 3
-    assert contender.measured == 1
-    assert pace.pace_of(contender, again=True) == 7.0
-    assert contender.measured == 2
+    turns = []
+    pair = Contender("a", [5.0, 7.0, 6.0]), Contender("b", [1.0, 1.0, 2.0])
+    assert pace.measured(pair) == [7.0, 2.0]
+    assert turns == ["a", "b"] * 3
+    assert [pace.pace_of(one) for one in pair] == [7.0, 2.0]  # measured once
+    assert pace.pace_of(Contender("c", [3.0, 4.0, 1.0])) == 4.0
 
 
 def test_seconds_become_whole_batches():

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import final
 
 from benchmarks.claims.claim import RUNS, Claim, Job, Study
+from benchmarks.claims.peers.choices import chosen
 from benchmarks.claims.peers.contender import Order, images_for, pictures_of
 from benchmarks.claims.peers.pace import pace_of
-from benchmarks.claims.peers.search import chosen, settle
+from benchmarks.claims.peers.search import settle
 from benchmarks.claims.peers.systems import PEERS, SNRISE, SYSTEMS
 from benchmarks.claims.trainings import judged
 from benchmarks.claims.verdict import Beats, Expectation
@@ -96,11 +97,11 @@ average of their weights whose half-life is 4 % of the run; products are in bflo
 natively. Losses, optimizers and samplers are each package's own, as
 [`models.py`](../benchmarks/claims/peers/models.py) says.
 
-Each system is sized and tuned by the same search at each side: two sizes and two learning rates (3e-4 and 1e-3; 1e-3
-and 3e-3 for snrise), each trained for 70 seconds, then a second way of sampling with the best; what has the lowest
-KID-EffNet of 256 samples is what the compared runs use. What snrise's two sizes and rates are was found before that by
-thirteen trainings of 42 seconds at 32 px with one seed, [which the log tells](log.md#what-42-seconds-are-good-for); the
-rates of the others are their examples' and up to ten times these.
+Each system is sized and tuned by the same search at each side: two sizes and three learning rates (3e-4, 1e-3, 3e-3),
+each trained for 70 seconds, then a second way of sampling with the best; what has the lowest KID-EffNet of 256 samples
+is what the compared runs use ([all trials](../benchmarks/claims/peers/choices.json)). What the two sizes of snrise are
+was found before that by thirteen trainings of 42 seconds at 32 px with one seed,
+[which the log tells](log.md#what-42-seconds-are-good-for); nothing was tried of the others beforehand.
 
 Seconds become images by each network's pace, measured alone on all cores, so that a disturbed run counts as an
 undisturbed one. The time of sampling does not count; pictures per second are told.

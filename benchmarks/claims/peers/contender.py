@@ -70,7 +70,7 @@ class System:
 
     sizes: dict[int, dict[str, Contender]]
     ways: tuple[Way, ...]
-    rates: tuple[float, ...] = (3e-4, 1e-3)
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
 
 
 def images_for(pace: float, seconds: float) -> int:

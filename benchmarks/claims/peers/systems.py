@@ -1,4 +1,4 @@
-"""The systems by name, each with two sizes at each side, two learning rates and two ways of sampling to choose from."""
+"""The systems by name, each with two sizes at each side, three learning rates and two ways of sampling to try."""
 
 from benchmarks.claims.peers import ours
 from benchmarks.claims.peers.contender import System, Way
@@ -18,7 +18,6 @@ SYSTEMS: dict[str, System] = {
             "128 and 256 wide": ours.of(side, (128, 256), (1, 1)),
         } for side in SIDES},
         ways=(Way("ancestral", 50), SDE),
-        rates=(1e-3, 3e-3),
     ),
     "simple diffusion": System(
         sizes={
