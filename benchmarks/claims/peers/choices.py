@@ -25,25 +25,33 @@ class Choice:
     rate: float
     way: Way
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "Choice":
+        """What a document, such as a trial, tells."""
+        return cls(size=told["size"], rate=told["rate"], way=Way(*told["way"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The inverse of `of`."""
+        return {"size": self.size, "rate": self.rate, "way": list(self.way)}
+
     def __str__(self) -> str:
         return f"{self.size}, learning rate {self.rate:g}, {self.way}"
 
 
 def choice(trials: list[Trial]) -> Choice:
     """The trial with the lowest score."""
-    best = min(trials, key=lambda told: told[JUDGE])
-    return Choice(size=best["size"], rate=best["rate"], way=Way(*best["way"]))
+    return Choice.of(min(trials, key=lambda told: told[JUDGE]))
 
 
 def chosen(name: str, side: int) -> Choice | None:
     """What a search came to; None where there was none, or it was interrupted."""
     picked = _kept(name, side).get("chosen")
-    return None if picked is None else Choice(**{**picked, "way": Way(*picked["way"])})
+    return None if picked is None else Choice.of(picked)
 
 
 def choose(name: str, side: int, picked: Choice) -> None:
     """Keep what a search came to."""
-    _write(name, side, {"chosen": {**vars(picked), "way": list(picked.way)}, "trials": tried(name, side)})
+    _write(name, side, {"chosen": picked.as_json(), "trials": tried(name, side)})
 
 
 def tried(name: str, side: int) -> list[Trial]:

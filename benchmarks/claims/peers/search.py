@@ -46,7 +46,7 @@ def settle(name: str, side: int, again: bool = False, tell: Callable[[str], None
 
     def trial(one: Choice) -> Trial:
         network = system.sizes[side][one.size]
-        known = {"size": one.size, "rate": one.rate, "way": list(one.way), "network": repr(network)}
+        known = {**one.as_json(), "network": repr(network)}
         told = next((t for t in tried(name, side) if known.items() <= t.items()), None)
         if told is None:
             told = {**known, **_trial(network, one)}
